@@ -1,0 +1,207 @@
+"""A job as it travels: the body that never changes, and the few header fields that do.
+
+The body never changes on retry, park or dead letter, so that a signature over its bytes stays good.
+"""
+
+import base64
+import hashlib
+import re
+import secrets
+import time
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from jobrunner.errors import JobrunnerError
+
+VERSION: Final = 1
+JOB_TYPE: Final = "jobrunner.job"
+DEFAULT_PRIORITY: Final = 4
+MAX_JOB_BYTES: Final = 1024 * 1024
+"""Largest body that we publish; the worker takes foreign bodies up to 8 MiB."""
+
+_CROCKFORD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", "0123456789abcdefghjkmnpqrstvwxyz")
+ID_PATTERN: Final = "^[0-9a-hjkmnp-tv-z]{16}$"
+_ID = re.compile(ID_PATTERN[1:-1])
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class MalformedMessage(JobrunnerError):
+    """reason: what is wrong with the message."""
+
+    code = "malformed"
+    text = "{reason}"
+
+
+def new_id() -> str:
+    """A random job id: 80 bits as 16 characters of lower-case Crockford base32."""
+    return _encode_id(secrets.token_bytes(10))
+
+
+def id_of(*parts: bytes) -> str:
+    """The id that belongs to these bytes: the first 80 bits of their SHA-256."""
+    return _encode_id(hashlib.sha256(b"\0".join(parts)).digest()[:10])
+
+
+def _encode_id(raw: bytes) -> str:
+    return base64.b32encode(raw).decode("ascii").translate(_CROCKFORD)
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` has the form of a job id."""
+    return _ID.fullmatch(text) is not None
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of a job message. Unknown fields are ignored, so an older worker reads a newer producer.
+
+    Either `task` (with args and kwargs as raw JSON, or `raw`, one bytes argument) or `argv`.
+    Times are seconds since the epoch as float; `None` in a limit means: the function's own default, else ours.
+    """
+
+    v: int
+    id: Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
+    queue: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    iat: float
+    task: str | None = None
+    args: msgspec.Raw = msgspec.Raw(b"[]")
+    kwargs: msgspec.Raw = msgspec.Raw(b"{}")
+    raw: bytes | None = None
+    argv: Annotated[list[str], msgspec.Meta(min_length=1, max_length=4096)] | None = None
+    stdin: bytes | None = None
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    backoff_s: NotNegative | None = None
+    backoff_max_s: NotNegative | None = None
+    timeout_s: Positive | None = None
+    expires_at: float | None = None
+    run: str | None = None
+    seq: int | None = None
+    tags: list[str] = []
+    label: str | None = None
+    user: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The function's name, or the program with its arguments: without values for a function."""
+        return self.task or " ".join(self.argv or ())
+
+    def __repr__(self) -> str:
+        # Arguments and environment may be secrets; they never reach a log line by accident.
+        return f"<Job {self.id} {self.task or (self.argv or ['?'])[0]}>"
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What changes on the way; travels in the headers `jr-*`, zero values left out.
+
+    attempt: attempts used (0 before the first run). copy: +1 on every republish by us. chain: +1 on manual retry.
+    crashes: runs whose process died. not_before_ms, parked_since_ms: milliseconds since the epoch.
+    """
+
+    attempt: int = 0
+    copy: int = 0
+    chain: int = 0
+    crashes: int = 0
+    not_before_ms: int = 0
+    parked_since_ms: int = 0
+    submitted_by: str = ""
+
+    def headers(self) -> dict[str, int | str]:
+        """The headers of a publish, from scratch: nothing that was received is ever copied (hazards D6)."""
+        return {header: value for header, field in _STATE_HEADERS.items() if (value := getattr(self, field))}
+
+
+_STATE_HEADERS: Final = {
+    "jr-attempt": "attempt",
+    "jr-copy": "copy",
+    "jr-chain": "chain",
+    "jr-crashes": "crashes",
+    "jr-not-before": "not_before_ms",
+    "jr-parked-since": "parked_since_ms",
+    "jr-submitted-by": "submitted_by",
+}
+_MAX_STATE = 2**53
+
+
+def state_of(headers: dict[str, Any] | None) -> State:
+    """The state in received headers. Raises: MalformedMessage for a value of another type or out of bounds."""
+    if not headers:
+        return State()
+    found: dict[str, Any] = {}
+    for header, field in _STATE_HEADERS.items():
+        value = headers.get(header)
+        if value is None:
+            continue
+        wanted: type = str if field == "submitted_by" else int
+        # bool is an int, but no counter; pika gives ints of any width as int (pika/pika#1566)
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise MalformedMessage(reason=f"header {header} is a {type(value).__name__}, not {wanted.__name__}")
+        if isinstance(value, int) and not 0 <= value <= _MAX_STATE:
+            raise MalformedMessage(reason=f"header {header} is out of bounds")
+        found[field] = value
+    return State(**found) if found else State()
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """A job with its state and the exact bytes of its body.
+
+    priority: 0 to 9.
+    """
+
+    job: Job
+    state: State = State()
+    priority: int = DEFAULT_PRIORITY
+    body: bytes
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The key of a run: (id, copy). The id alone would swallow a manual retry or a parked job."""
+        return (self.job.id, self.state.copy)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that a run of this envelope would be, from 1."""
+        return self.state.attempt + 1
+
+    def with_state(self, **changes: Any) -> "Envelope":
+        """The same job, its next copy, with these fields of the state changed."""
+        state = msgspec.structs.replace(self.state, copy=self.state.copy + 1, **changes)
+        return msgspec.structs.replace(self, state=state)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Job)
+
+
+def seal(job: Job, *, priority: int = DEFAULT_PRIORITY, not_before_s: float | None = None) -> Envelope:
+    """The envelope of a new job. not_before_s: seconds since the epoch."""
+    state = State() if not_before_s is None else State(not_before_ms=round(not_before_s * 1000))
+    return Envelope(job=job, state=state, priority=priority, body=_encoder.encode(job))
+
+
+def new_job(*, queue: str, job_id: str | None = None, **fields: Any) -> Job:
+    """A job made now. fields: those of `Job`."""
+    return Job(v=VERSION, id=job_id or new_id(), queue=queue, iat=time.time(), **fields)
+
+
+def decode(body: bytes, message_id: str | None) -> Job:
+    """The job in a body. Raises: MalformedMessage.
+
+    The arguments stay raw JSON: they are decoded in the child, where a bomb can hurt nobody else.
+    """
+    try:
+        job = _decoder.decode(body)
+    except (ValueError, RecursionError, MemoryError) as exc:
+        raise MalformedMessage(reason=f"not a job: {exc}") from exc
+    if message_id is not None and message_id != job.id:
+        raise MalformedMessage(reason="the id in the body is not the message_id")
+    if (job.task is None) == (job.argv is None):
+        raise MalformedMessage(reason="a job names either a task or an argv")
+    if bytes(job.args)[:1] != b"[" or bytes(job.kwargs)[:1] != b"{":
+        raise MalformedMessage(reason="args is not a list or kwargs is not an object")
+    if job.argv is not None and any("\0" in word for word in job.argv):
+        raise MalformedMessage(reason="argv holds a NUL character")
+    return job

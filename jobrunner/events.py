@@ -1,0 +1,178 @@
+"""Every fact about a job or a worker, as it stands in the ledger: `KINDS` is the table that code, tests and docs share.
+
+Routing key `<kind>.<encoded run or ->.<job id>`; `message_id` `<id>.<copy>.<kind>`; body JSON tagged by `kind`.
+"""
+
+import msgspec
+
+from jobrunner.outcome import Error
+
+VERSION = 1
+EVENT_TYPE = "jobrunner.event"
+QUEUED_BATCH_JOBS = 500
+QUEUED_BATCH_BYTES = 256 * 1024
+"""Bounds of one bulk `queued` event."""
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run wrote to stdout or stderr: the first and last 64 KiB, as text with replacement characters.
+
+    total_bytes: all that was written, kept or not.
+    """
+
+    head: str = ""
+    tail: str = ""
+    total_bytes: int = 0
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where and when an attempt ran. Times are seconds since the epoch as float."""
+
+    worker: str
+    host: str
+    pid: int
+    started_at: float
+    ended_at: float | None = None
+    stdout: Stream | None = None
+    stderr: Stream | None = None
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag=str.lower):
+    v: int = VERSION
+    at: float
+
+
+class _JobEvent(_Event, frozen=True, kw_only=True, omit_defaults=True, tag=str.lower):
+    id: str
+    run: str | None = None
+    attempt: int = 0
+    copy: int = 0
+    chain: int = 0
+
+
+class QueuedJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One job of a `queued` event: the whole envelope, so that it can be shown and queued again from the ledger."""
+
+    job: msgspec.Raw
+    priority: int = 4
+    not_before: float | None = None
+    chain: int = 0
+    copy: int = 0
+
+
+class Queued(_Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Accepted by the broker: one job, or up to 500 of a bulk enqueue. `by`: user@host."""
+
+    jobs: list[QueuedJob]
+    by: str | None = None
+    run: str | None = None
+
+
+class Started(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Running for 250 ms. attempt: from 1, here and in all events of a run."""
+
+    ran: Run
+
+
+class Succeeded(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """result: JSON; for a command its stdout as a JSON string. truncated: cut at the limit."""
+
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    truncated: bool = False
+    ran: Run
+
+
+class Retrying(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Runs again at `due_at`. counted: whether an attempt was used."""
+
+    error: Error
+    due_at: float
+    counted: bool = True
+    ran: Run | None = None
+
+
+class Dead(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """In the dead-letter queue."""
+
+    error: Error
+    queue: str
+    worker: str | None = None
+    ran: Run | None = None
+
+
+class Parked(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """No function of that name here; waits for a worker that knows it."""
+
+    error: Error
+    due_at: float
+
+
+class Interrupted(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Killed because its worker stopped; goes back to its queue, no attempt used."""
+
+    ran: Run
+
+
+class Expired(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Not started in time."""
+
+    expires_at: float
+
+
+class Genesis(_Event, frozen=True, kw_only=True, omit_defaults=True):
+    """First record of a ledger: tells one stream of that name from its successor."""
+
+    id: str
+
+
+JobEvent = Started | Succeeded | Retrying | Dead | Parked | Interrupted | Expired
+Event = JobEvent | Queued | Genesis
+
+KINDS: dict[str, str | None] = {
+    "queued": "queued",
+    "started": "running",
+    "succeeded": "succeeded",
+    "retrying": "retrying",
+    "dead": "dead",
+    "parked": "queued",
+    "interrupted": "queued",
+    "expired": "expired",
+    "genesis": None,
+}
+"""Kind -> the state that the job is in afterwards; None: says nothing of a job."""
+
+TERMINAL = ("succeeded", "dead", "expired")
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode(event: Event) -> bytes:
+    """The body of an event."""
+    return _encoder.encode(event)
+
+
+def decode(body: bytes) -> Event:
+    """The event in a body. Raises: msgspec.DecodeError, also for a kind of a later version."""
+    return _decoder.decode(body)
+
+
+def kind_of(event: Event) -> str:
+    """The event's kind, such as `succeeded`."""
+    return type(event).__name__.lower()
+
+
+def message_id(event: Event) -> str:
+    """Unique among what is in flight: `<id>.<copy>.<kind>`; a bulk `queued` has the id of its first job."""
+    match event:
+        case Queued(jobs=jobs):
+            first = msgspec.json.decode(jobs[0].job, type=_OnlyId)
+            return f"{first.id}.{jobs[0].copy}.queued"
+        case Genesis(id=genesis_id):
+            return f"{genesis_id}.0.genesis"
+        case _:
+            return f"{event.id}.{event.copy}.{kind_of(event)}"
+
+
+class _OnlyId(msgspec.Struct):
+    id: str

@@ -1,0 +1,149 @@
+"""What happened to a run (`Outcome`) and what follows from it (`Verdict`): two closed sets of types.
+
+Outcomes cross the pipe from a child, so they are msgspec structs tagged by `kind`.
+"""
+
+import msgspec
+
+ERROR_CHARS = 512
+"""Longest error text kept, in characters (hazards A7: it also travels in a header)."""
+
+TRACEBACK_CHARS = 16 * 1024
+
+
+class Error(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a run did not succeed.
+
+    reason: a stable word: exit, error, permanent, cannot_start, crash, timeout, bad_result, not_allowed,
+        malformed, too_large, poison, unknown_function, expired.
+    message: at most 512 characters. exit: a command's exit code. signal: a name such as SIGSEGV.
+    """
+
+    reason: str
+    message: str
+    class_name: str | None = msgspec.field(default=None, name="class")
+    traceback: str | None = None
+    exit: int | None = None
+    signal: str | None = None
+
+    @property
+    def word(self) -> str:
+        """The reason with its detail, such as `crash:SIGSEGV`."""
+        return f"{self.reason}:{self.signal}" if self.signal else self.reason
+
+    @property
+    def headline(self) -> str:
+        """One line for people: class and message, or the message alone."""
+        return f"{self.class_name}: {self.message}" if self.class_name else self.message
+
+
+def clip(text: str, limit: int = ERROR_CHARS) -> str:
+    """`text` cut to `limit` characters, the cut shown by an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class _Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag=str.lower):
+    pass
+
+
+class Succeeded(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """The function returned, or the command exited with 0.
+
+    result: JSON; None for a command, whose stdout is its result (see `execution`).
+    truncated: the result was cut at its limit.
+    """
+
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    truncated: bool = False
+
+
+class Failed(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """It may be tried again."""
+
+    error: Error
+
+
+class RetryAsked(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """The job raised `Retry(after=...)`."""
+
+    error: Error
+    after_s: float | None = None
+
+
+class Rejected(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """Trying again cannot help: `Permanent`, exit codes 65, 126, 127, a result that is not JSON."""
+
+    error: Error
+
+
+class TimedOut(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """Killed at its deadline, the whole group."""
+
+    error: Error
+
+
+class Crashed(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """The process died under it, or broke the frame protocol."""
+
+    error: Error
+
+
+class Interrupted(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """Killed because the worker stops. No attempt is used."""
+
+
+class UnknownFunction(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """The module is allowed, but has no such function (a rolling deploy)."""
+
+    error: Error
+
+
+Outcome = Succeeded | Failed | RetryAsked | Rejected | TimedOut | Crashed | Interrupted | UnknownFunction
+
+
+class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+class Done(_Verdict, frozen=True, kw_only=True):
+    """Succeeded: the result goes into the ledger."""
+
+    outcome: Succeeded
+
+
+class RunAgain(_Verdict, frozen=True, kw_only=True):
+    """Into the delay ladder. counted: an attempt was used; otherwise the crash budget was."""
+
+    delay_s: float
+    error: Error
+    counted: bool = True
+
+
+class Dead(_Verdict, frozen=True, kw_only=True):
+    """Into the dead-letter queue, with the whole story."""
+
+    error: Error
+
+
+class Park(_Verdict, frozen=True, kw_only=True):
+    """Wait for a worker that knows the function; no attempt is used."""
+
+    delay_s: float
+    error: Error
+
+
+class HandBack(_Verdict, frozen=True, kw_only=True):
+    """Back to its queue at once; no attempt is used."""
+
+
+class Expired(_Verdict, frozen=True, kw_only=True):
+    """Its `--expires` time passed before it started."""
+
+
+class Redelay(_Verdict, frozen=True, kw_only=True):
+    """Not due yet: back into the ladder, with no event."""
+
+    delay_s: float
+
+
+Verdict = Done | RunAgain | Dead | Park | HandBack | Expired | Redelay

@@ -1,0 +1,170 @@
+"""`@job`: the table of functions that a worker may run, and what a running job can ask about itself."""
+
+import re
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from jobrunner.durations import parse_backoff, parse_duration
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TASK_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+"""`module:function`. ASCII only, so that no look-alike letter passes; no attribute chain after the colon."""
+
+MAX_TASK_NAME = 200
+
+
+def is_task_name(name: str) -> bool:
+    """Whether `name` has the form `package.module:function`, at most 200 characters."""
+    return len(name) <= MAX_TASK_NAME and TASK_NAME.fullmatch(name) is not None
+
+
+class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a child reports of one function: its name and its own defaults. None: not set by the function."""
+
+    name: str
+    retries: int | None = None
+    backoff_s: float | None = None
+    backoff_max_s: float | None = None
+    timeout_s: float | None = None
+    queue: str | None = None
+
+
+_functions: dict[str, tuple[FunctionSpec, Callable[..., Any]]] = {}
+
+
+@overload
+def job(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def job(
+    *,
+    retries: int | None = None,
+    backoff: str | float | None = None,
+    timeout: str | float | None = None,
+    queue: str | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def job(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    retries: int | None = None,
+    backoff: str | float | None = None,
+    timeout: str | float | None = None,
+    queue: str | None = None,
+) -> Any:
+    """Register a function, `def` or `async def`, as one that a worker may run. The function itself is unchanged.
+
+    retries: attempts after the first, >= 0.
+    backoff: `"10s..1h"`, or the first wait in seconds; it doubles, with full jitter.
+    timeout: `"5m"` or seconds; none by default.
+    queue: where `enqueue` sends it when nothing else is said.
+    What a job was enqueued with goes before these. Raises: ValueError for a function that no worker could look up by
+    name (a lambda, a method, a function within a function); BadDuration.
+    """
+    if function is None:
+        return lambda function: _register(function, retries, backoff, timeout, queue)
+    return _register(function, None, None, None, None)
+
+
+def _register(
+    function: Callable[..., Any],
+    retries: int | None,
+    backoff: str | float | None,
+    timeout: str | float | None,
+    queue: str | None,
+) -> Callable[..., Any]:
+    name = f"{function.__module__}:{function.__qualname__}"
+    if not is_task_name(name):
+        raise ValueError(f"@job needs a function at the top of a module; {name!r} cannot be found by its name")
+    if retries is not None and retries < 0:
+        raise ValueError(f"@job(retries={retries}) on {name}: must be 0 or more")
+    first_s, largest_s = (None, None) if backoff is None else parse_backoff(str(backoff))
+    spec = FunctionSpec(
+        name=name,
+        retries=retries,
+        backoff_s=first_s,
+        backoff_max_s=largest_s,
+        timeout_s=None if timeout is None else parse_duration(str(timeout)),
+        queue=queue,
+    )
+    _functions[name] = (spec, function)
+    return function
+
+
+def specs() -> list[FunctionSpec]:
+    """The registered functions, in the order of their registration."""
+    return [spec for spec, _ in _functions.values()]
+
+
+def lookup(name: str) -> Callable[..., Any] | None:
+    """The registered function of that name, or None. The table is all that is asked: nothing is imported."""
+    entry = _functions.get(name)
+    return entry[1] if entry else None
+
+
+class Context:
+    """What a running job can ask about itself: `from jobrunner import context`.
+
+    Outside a job every attribute raises RuntimeError.
+    """
+
+    def __init__(self) -> None:
+        self._facts: dict[str, Any] | None = None
+
+    def _fact(self, name: str) -> Any:
+        if self._facts is None:
+            raise RuntimeError(f"context.{name} is known only inside a running job")
+        return self._facts[name]
+
+    @property
+    def id(self) -> str:
+        """The job's id, 16 characters; the same in every attempt."""
+        return str(self._fact("id"))
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt."""
+        return int(self._fact("attempt"))
+
+    @property
+    def max_attempts(self) -> int:
+        """How often it may be tried in all."""
+        return int(self._fact("max_attempts"))
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every run of this job: give it to APIs that accept one, and a second run does no harm."""
+        return str(self._fact("id"))
+
+    @property
+    def queue(self) -> str:
+        """The queue that the job came from."""
+        return str(self._fact("queue"))
+
+    @property
+    def worker(self) -> str:
+        """The name of the worker that runs it."""
+        return str(self._fact("worker"))
+
+    @property
+    def deadline(self) -> float | None:
+        """When the timeout strikes, as seconds of `time.time()`; None without a timeout."""
+        value = self._fact("deadline")
+        return None if value is None else float(value)
+
+
+context = Context()
+"""The one context of this process: a worker's child runs one job at a time."""
+
+
+def enter_context(facts: dict[str, Any]) -> None:
+    """Make `context` answer for a job. facts: id, attempt, max_attempts, queue, worker, deadline."""
+    context._facts = facts  # noqa: SLF001 - the setter lives beside the class to keep the public face read-only
+
+
+def leave_context() -> None:
+    """Make `context` raise again."""
+    context._facts = None  # noqa: SLF001
