@@ -119,13 +119,20 @@ class Expired(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: float
 
 
+class Cancelled(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Will not run. by: user@host. reason: `purged`, or what was given."""
+
+    reason: str
+    by: str | None = None
+
+
 class Genesis(_Event, frozen=True, kw_only=True, omit_defaults=True):
     """First record of a ledger: tells one stream of that name from its successor."""
 
     id: str
 
 
-JobEvent = Started | Succeeded | Retrying | Dead | Parked | Interrupted | Expired
+JobEvent = Started | Succeeded | Retrying | Dead | Parked | Interrupted | Expired | Cancelled
 Event = JobEvent | Queued | Genesis
 
 KINDS: dict[str, str | None] = {
@@ -137,11 +144,13 @@ KINDS: dict[str, str | None] = {
     "parked": "queued",
     "interrupted": "queued",
     "expired": "expired",
+    "cancelled": "cancelled",
     "genesis": None,
 }
 """Kind -> the state that the job is in afterwards; None: says nothing of a job."""
 
-TERMINAL = ("succeeded", "dead", "expired")
+TERMINAL = ("succeeded", "dead", "cancelled", "expired")
+"""Kinds after which nothing follows but a manual retry."""
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

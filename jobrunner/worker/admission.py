@@ -1,0 +1,196 @@
+"""Whether a delivered message may run here, and if not, what follows: decided in the parent, before anything starts.
+
+`read` makes an envelope of the bytes; the worker then looks whether that run is already here; `admit` does the rest.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from jobrunner import envelope as envelopes
+from jobrunner.envelope import Envelope, Job, MalformedMessage
+from jobrunner.outcome import Dead, Error, Expired, Redelay, RunAgain, Verdict, clip
+from jobrunner.registry import FunctionSpec, is_task_name
+from jobrunner.retry import park
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_RAW_BODY_BYTES = 5 * 1024 * 1024
+"""A foreign body travels on as base64 within a job, which must stay under the broker's usual 8 MiB."""
+
+POISON_DELIVERIES = 5
+"""Deliveries of one message, each ended by the death of its worker, after which it is not started again."""
+
+NOT_DUE_S = 0.1
+ANY_MODULE = "*"
+"""In `allow_import`: every module. Set for a broker of one's own; never taken from the command line."""
+
+
+class Received(Protocol):
+    """What admission reads of a delivery (`broker.consumer.Delivery`)."""
+
+    body: bytes
+    message_id: str | None
+    content_encoding: str | None
+    priority: int | None
+    headers: Mapping[str, object]
+    redelivered: bool
+    delivery_count: int | None
+    queue: str
+
+
+class Policy(msgspec.Struct, kw_only=True):
+    """What this worker runs. functions: name -> spec, as the children reported them."""
+
+    worker: str
+    apps: tuple[str, ...] = ()
+    functions: dict[str, FunctionSpec] = {}
+    allow_import: tuple[str, ...] = ()
+    allow_commands: bool = False
+    raw_handler: str | None = None
+    raw_handler_command: tuple[str, ...] | None = None
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A message that is no job: it is dead-lettered with its body intact.
+
+    job_id: derived from the body's hash, never the claimed id, which may be someone else's.
+    """
+
+    job_id: str
+    sha256: str
+    error: Error
+
+
+def read(received: Received, policy: Policy) -> Envelope | Unreadable:
+    """The envelope of a delivery; with a raw handler, foreign bytes become a job of that handler."""
+    if len(received.body) > MAX_BODY_BYTES:
+        return unreadable(received, "too_large", f"the body has {len(received.body)} bytes, over {MAX_BODY_BYTES}")
+    try:
+        if received.content_encoding:
+            raise MalformedMessage(reason=f"content_encoding is set: {received.content_encoding!r}")
+        return Envelope(
+            job=_decode(received.body, received.message_id),
+            state=envelopes.state_of(dict(received.headers)),
+            priority=_priority(received.priority),
+            body=received.body,
+        )
+    except MalformedMessage as exc:
+        if policy.raw_handler is None and policy.raw_handler_command is None:
+            return unreadable(received, "malformed", str(exc))
+    if len(received.body) > MAX_RAW_BODY_BYTES:
+        return unreadable(received, "too_large", f"the body has {len(received.body)} bytes, over {MAX_RAW_BODY_BYTES}")
+    return adopt_foreign(received, policy)
+
+
+class _Later(msgspec.Struct):
+    """The least that a job of a later version must have, to be parked until a worker of that version comes."""
+
+    v: int
+    id: str
+    queue: str
+
+
+def _decode(body: bytes, message_id: str | None) -> Job:
+    try:
+        return envelopes.decode(body, message_id)
+    except MalformedMessage:
+        try:
+            later = msgspec.json.decode(body, type=_Later)
+        except (ValueError, RecursionError, MemoryError):
+            later = None
+        if later is None or later.v <= envelopes.VERSION or not envelopes.is_id(later.id) or message_id != later.id:
+            raise
+        return Job(v=later.v, id=later.id, queue=later.queue, iat=0.0, task="unknown:unknown")
+
+
+def _priority(value: int | None) -> int:
+    return envelopes.DEFAULT_PRIORITY if value is None else max(0, min(9, value))
+
+
+def unreadable(received: Received, reason: str, message: str) -> Unreadable:
+    """The refusal of a message that is no job."""
+    return Unreadable(
+        job_id=envelopes.id_of(received.body),
+        sha256=hashlib.sha256(received.body).hexdigest(),
+        error=Error(reason=reason, message=clip(message)),
+    )
+
+
+def adopt_foreign(received: Received, policy: Policy) -> Envelope:
+    """A job whose input is the body of a plain producer's message.
+
+    With a `message_id` the job's id follows from it and the body, so that a redelivery is recognised; without, it is
+    random, since two equal bodies may well be two jobs.
+    """
+    job_id = envelopes.id_of(received.message_id.encode(), received.body) if received.message_id else None
+    if policy.raw_handler is not None:
+        job = envelopes.new_job(queue=received.queue, job_id=job_id, task=policy.raw_handler, raw=received.body)
+    else:
+        argv = list(policy.raw_handler_command or ())
+        job = envelopes.new_job(queue=received.queue, job_id=job_id, argv=argv, stdin=received.body)
+    return envelopes.seal(job, priority=_priority(received.priority))
+
+
+def admit(envelope: Envelope, received: Received, policy: Policy, now: float) -> Verdict | None:
+    """None: run it. Otherwise what follows instead. now: seconds since the epoch."""
+    job = envelope.job
+    if job.v != envelopes.VERSION:
+        error = Error(reason="version", message=f"a job of version {job.v}; this worker knows {envelopes.VERSION}")
+        return park(envelope, error, now)
+    if job.expires_at is not None and now > job.expires_at:
+        return Expired()
+    early_s = envelope.state.not_before_ms / 1000 - now
+    if early_s > NOT_DUE_S:
+        return Redelay(delay_s=early_s)
+    return _poison(envelope, received) or refusal(envelope, policy, now)
+
+
+def _poison(envelope: Envelope, received: Received) -> Verdict | None:
+    """A job whose worker died under it, again and again. It is not running here: that was asked before.
+
+    Quorum queues count deliveries; a classic queue only says `redelivered`, so the count travels in `jr-crashes`.
+    """
+    if not received.redelivered:
+        return None
+    message = "its worker died under it {} times"
+    if received.delivery_count is not None:
+        if received.delivery_count < POISON_DELIVERIES:
+            return None
+        return Dead(error=Error(reason="poison", message=message.format(received.delivery_count)))
+    crashes = envelope.state.crashes + 1
+    error = Error(reason="poison", message=message.format(crashes))
+    if crashes >= POISON_DELIVERIES:
+        return Dead(error=error)
+    return RunAgain(delay_s=0.0, error=error, counted=False)
+
+
+def refusal(envelope: Envelope, policy: Policy, now: float) -> Verdict | None:
+    """None when the worker was started to run this; dead or parked otherwise."""
+    job = envelope.job
+    if job.task is None:
+        if policy.allow_commands or policy.raw_handler_command == tuple(job.argv or ()):
+            return None
+        return _not_allowed(f"Worker {policy.worker} runs no commands.")
+    if not is_task_name(job.task):
+        return _not_allowed(f"{job.task[:80]!r} does not name a function.")
+    if job.task in policy.functions or job.task == policy.raw_handler:
+        return None
+    module, _, function = job.task.partition(":")
+    if function.startswith("_"):
+        return _not_allowed(f"{job.task[:80]!r} is private to its module.")
+    if any(prefix in (ANY_MODULE, module) or module.startswith(f"{prefix}.") for prefix in policy.allow_import):
+        return None
+    if module in policy.apps:
+        return park(envelope, unknown_function(job, policy.worker), now)
+    return _not_allowed(f"Worker {policy.worker} does not run functions of {module}.")
+
+
+def unknown_function(job: Job, worker: str) -> Error:
+    """The error of a job whose module is there, but not its function."""
+    return Error(reason="unknown_function", message=f"Worker {worker} has no function {job.task}.")
+
+
+def _not_allowed(message: str) -> Dead:
+    return Dead(error=Error(reason="not_allowed", message=clip(message)))

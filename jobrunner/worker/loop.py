@@ -1,0 +1,326 @@
+"""One process, one loop: delivery -> pool -> outcome -> verdict -> publish -> confirm -> ack.
+
+`Worker.run` is one coroutine whose only `await` takes the next message, so each case is atomic: no locks.
+"""
+
+import logging
+import signal
+import time
+from typing import assert_never
+
+from jobrunner.broker.connection import (
+    Connection,
+    ConnectionBlocked,
+    ConnectionDown,
+    ConnectionMessage,
+    ConnectionUnblocked,
+    ConnectionUp,
+)
+from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered, Delivery
+from jobrunner.envelope import Envelope, Job, State
+from jobrunner.errors import JobrunnerError
+from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, PoolSettings, SlotDown, SlotReady, Work
+from jobrunner.failpoint import failpoint
+from jobrunner.outcome import Dead, HandBack, UnknownFunction
+from jobrunner.retry import Limits, decide, limits_of
+from jobrunner.worker import admission, inbox, journal, settlement
+from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker.inbox import Inbox
+from jobrunner.worker.settings import WorkerSettings
+from jobrunner.worker.settlement import Run
+from jobrunner.worker.settling import Settler
+from jobrunner.worker.slots import Slots
+from jobrunner.worker.stopping import Stopping
+
+STARTED_AFTER_S = 0.25
+HELD_S = 2.0
+"""How long a delivered job waits for a process that is being replaced, before it is handed back."""
+
+SUSPENDED_S = 40.0
+"""Two heartbeats: after a longer gap in its own time the broker has given the deliveries to others."""
+
+PUBLISH, CONSUME = "publish", "consume"
+
+Message = PoolMessage | ConsumerMessage | ConnectionMessage | inbox.Local
+
+
+class Worker:
+    """What runs here, what waits, what is being settled."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.inbox: Inbox[Message] = Inbox()
+        post = self.inbox.put
+        # Two connections: during a memory alarm the broker reads nothing from one that publishes, acks included.
+        # Source: RabbitMQ docs "Memory and Disk Alarms".
+        self.consuming = Connection(
+            settings.url, role=CONSUME, notify=post, connect_timeout_s=settings.connect_timeout_s
+        )
+        publishing = Connection(settings.url, role=PUBLISH, notify=post, connect_timeout_s=settings.connect_timeout_s)
+        self.slots = Slots(self.consuming, settings.queues, settings.procs, post)
+        self.settler = Settler(publishing, settings.name, post, self.slots.ack, self.slots.nack)
+        self.pool = Pool(
+            PoolSettings(
+                procs=settings.procs,
+                worker=settings.name,
+                apps=settings.apps,
+                allow_import=settings.allow_import,
+                allow_commands=settings.allow_commands,
+                raw_handler=settings.raw_handler,
+                max_jobs=settings.max_jobs,
+                max_memory_bytes=settings.max_memory_bytes,
+                share_broker=settings.share_broker,
+            ),
+            post,
+        )
+        self.policy = Policy(
+            worker=settings.name,
+            apps=settings.apps,
+            allow_import=settings.allow_import,
+            allow_commands=settings.allow_commands,
+            raw_handler=settings.raw_handler,
+            raw_handler_command=settings.raw_handler_command,
+        )
+        self.stopping = Stopping(settings.grace_s, self.slots, self.pool, post)
+        self.failure: JobrunnerError | None = None
+        self._outage = journal.Outage()
+        self._unreadable = 0
+        self._started = False
+
+    @property
+    def runs(self) -> dict[tuple[str, int], Run]:
+        """Every job that is here, by its key: running, waiting for a process, being settled."""
+        return self.settler.runs
+
+    async def run(self) -> None:
+        """Work until stopped and drained. Raises: JobrunnerError when the pool is beyond repair."""
+        while not self.stopping.is_over(bool(self.runs)):
+            self.handle(await self.inbox.get())
+        if self.failure is not None:
+            raise self.failure
+
+    def handle(self, message: Message) -> None:  # noqa: C901, PLR0912 - one case for each thing that can happen
+        """Take in one thing that happened."""
+        match message:
+            case Delivered(delivery=delivery):
+                self.take(delivery)
+            case Finished():
+                self.conclude(message)
+            case inbox.Confirmed():
+                self.settler.confirm(message)
+            case inbox.Tick(late_s=late_s):
+                self.tick(late_s)
+            case SlotReady(slot=slot):
+                self.child_ready(message)
+            case SlotDown(slot=slot):
+                self.slots.ready.discard(slot)
+            case ConnectionUp(role=role):
+                self.connected(role)
+            case ConnectionDown(role=role, error=error):
+                self.disconnected(role, error)
+            case ConnectionBlocked() | ConnectionUnblocked():
+                self.block(message)
+            case ConsumerLost(slot=slot):
+                self.consumer_lost(message)
+            case ConsumerReady():
+                pass
+            case inbox.RouteReady():
+                self.settler.route_ready(message)
+            case inbox.PublishAgain(key=key):
+                self.settler.publish_again(key)
+            case inbox.StopRequested() | inbox.GraceOver() | inbox.ConsumersPaused() | inbox.GiveUp():
+                self.stop(message)
+            case inbox.RenewRequested(reason=reason):
+                journal.say(logging.INFO, "child.reloaded", f"{reason}: renewing the processes", reason=reason)
+                self.pool.renew()
+            case inbox.DumpRequested():
+                self.pool.dump_stacks()
+            case PoolBroken(error=error):
+                self.failure = error
+                self.stop(inbox.StopRequested(signal.SIGTERM))
+            case _:
+                assert_never(message)
+
+    # --- a delivery -------------------------------------------------------------------------------------------------
+
+    def take(self, delivery: Delivery) -> None:
+        """Read, recognise, admit; then run it, or settle it otherwise."""
+        failpoint("consume.after_deliver")
+        got = admission.read(delivery, self.policy)
+        if isinstance(got, Unreadable):
+            self.refuse(got, delivery)
+            return
+        known = self.runs.get(got.key) or self.same_foreign(got, delivery)
+        if known is not None:
+            known.delivery = delivery
+            journal.say(logging.INFO, "job.adopted", "delivered again; the run goes on", **journal.job_fields(known))
+            self.slots.balance(self.runs.values())
+            return
+        if got.key in self.settler.settled:
+            self.slots.ack(delivery)
+            journal.suppressed(got)
+            return
+        run = Run(got, delivery, limits_of(got.job, self.policy.functions.get(got.job.task or "")))
+        self.runs[run.key] = run
+        verdict = admission.admit(got, delivery, self.policy, time.time())
+        if verdict is not None:
+            self.settler.settle(run, verdict)
+            return
+        run.started = time.monotonic()
+        self.slots.held[run.key] = run
+        self.start_held()
+
+    def same_foreign(self, got: Envelope, delivery: Delivery) -> Run | None:
+        """The run of a message without an id, delivered again after its first delivery was lost."""
+        if not delivery.redelivered or got.body is delivery.body:
+            return None
+        for run in self.runs.values():
+            if run.foreign and not run.delivery.is_current and run.delivery.body == delivery.body:
+                return run
+        return None
+
+    def refuse(self, refused: Unreadable, delivery: Delivery) -> None:
+        """Dead-letter what is no job. Two equal bodies are two messages, so each gets a key of its own."""
+        self._unreadable += 1
+        job = Job(v=0, id=refused.job_id, queue=delivery.queue, iat=0.0, task="(unreadable message)")
+        run = Run(Envelope(job=job, state=State(copy=-self._unreadable), body=b""), delivery, Limits())
+        run.verdict = Dead(error=refused.error)
+        self.runs[run.key] = run
+        self.settler.publish(run, settlement.plan_unreadable(refused, delivery, self.settings.name, time.time()))
+
+    def start_held(self) -> None:
+        """Give waiting jobs to free processes."""
+        while (pair := self.slots.next_start()) is not None:
+            run, child = pair
+            run.child = child
+            run.started = time.monotonic()
+            if run.foreign:
+                self.settler.announce(settlement.queued(run.envelope, time.time()))
+            failpoint("dispatch.before_send")
+            self.pool.run(child, work_of(run))
+            failpoint("dispatch.after_send")
+
+    # --- an outcome -------------------------------------------------------------------------------------------------
+
+    def conclude(self, finished: Finished) -> None:
+        """A run ended: decide, publish the consequence. Its process is free before its job is settled."""
+        run = self.slots.busy.pop(finished.slot)
+        # what was never called has no run to tell of
+        run.ran = None if isinstance(finished.outcome, UnknownFunction) else finished.ran
+        self.settler.settle(run, decide(run.envelope, run.limits, finished.outcome, time.time()))
+        if finished.ready:
+            self.child_free(finished.slot)
+
+    def child_free(self, slot: int) -> None:
+        """A process can take a job: one that waits, or the next that is delivered."""
+        self.slots.ready.add(slot)
+        if self.slots.held:
+            self.start_held()
+        self.slots.balance(self.runs.values())
+
+    def child_ready(self, message: SlotReady) -> None:
+        """A new process has imported the apps."""
+        self.policy.functions = {spec.name: spec for spec in message.functions}
+        if not self._started:
+            self._started = True
+            journal.worker_started(self.settings, self.consuming.server_version, len(message.functions))
+        self.child_free(message.slot)
+
+    # --- the broker -------------------------------------------------------------------------------------------------
+
+    def connected(self, role: str) -> None:
+        """Connected again: publish what is not confirmed; consume with the free processes."""
+        self._outage.back(role)
+        if role == PUBLISH:
+            self.settler.connected()
+        else:
+            self.slots.balance(self.runs.values())
+
+    def disconnected(self, role: str, error: JobrunnerError) -> None:
+        """Running jobs go on; their deliveries are stale, and what was not started is the broker's again."""
+        self._outage.lost(role, error, len(self.slots.busy))
+        if role == PUBLISH:
+            return
+        for run in list(self.slots.held.values()):
+            self.forget(run)
+        self.slots.disconnected()
+
+    def consumer_lost(self, lost: ConsumerLost) -> None:
+        """One channel is gone, with its delivery; the others are not touched. It is opened again by itself."""
+        for run in list(self.runs.values()):
+            if run.delivery.slot != lost.slot or run.delivery.is_current:
+                continue
+            if run.key in self.slots.held:
+                self.forget(run)
+            elif run.child is not None and self.slots.busy.get(run.child) is run:
+                self.slots.quiet(lost.slot)
+                journal.lease_lost(run, lost.error)
+        if lost.missing:
+            journal.queue_missing(lost.queue)
+
+    def forget(self, run: Run) -> None:
+        """A job that was not started and whose delivery is gone: the broker delivers it again."""
+        del self.slots.held[run.key]
+        del self.runs[run.key]
+
+    def block(self, message: ConnectionBlocked | ConnectionUnblocked) -> None:
+        """The broker refuses messages: results wait unacked, nothing new is taken, until it takes them again."""
+        if message.role != PUBLISH:
+            return
+        journal.blocked(message.reason if isinstance(message, ConnectionBlocked) else None)
+        if isinstance(message, ConnectionBlocked):
+            self.slots.block()
+            return
+        self.slots.blocked = False
+        self.start_held()
+        self.slots.balance(self.runs.values())
+
+    # --- time and the end -------------------------------------------------------------------------------------------
+
+    def tick(self, late_s: float) -> None:
+        """Ten times a second: announce long runs, give up waiting for a process."""
+        if late_s > SUSPENDED_S:
+            self.consuming.abort("this machine was suspended")
+        now = time.monotonic()
+        for run in self.slots.busy.values():
+            if not run.announced and now - run.started >= STARTED_AFTER_S:
+                run.announced = True
+                ran = self.pool.running(run.child or 0)
+                self.settler.announce(settlement.started(run, ran, time.time()))
+                journal.started(run)
+        if self.slots.blocked:
+            return
+        for run in list(self.slots.held.values()):
+            if now - run.started > HELD_S:
+                del self.slots.held[run.key]
+                self.settler.settle(run, HandBack())
+
+    def stop(self, message: inbox.StopRequested | inbox.GraceOver | inbox.ConsumersPaused | inbox.GiveUp) -> None:
+        """Drain; then hand back. Held jobs were never started: they go back at once."""
+        self.stopping.advance(message)
+        for run in list(self.slots.held.values()):
+            del self.slots.held[run.key]
+            self.settler.settle(run, HandBack())
+
+
+def work_of(run: Run) -> Work:
+    """What the pool gets of a run."""
+    job = run.envelope.job
+    return Work(
+        key=run.key,
+        id=job.id,
+        attempt=run.envelope.attempt,
+        max_attempts=run.limits.max_attempts,
+        queue=job.queue,
+        task=job.task,
+        args=job.args,
+        kwargs=job.kwargs,
+        raw=job.raw,
+        argv=job.argv,
+        stdin=job.stdin,
+        env=job.env,
+        cwd=job.cwd,
+        timeout_s=run.limits.timeout_s,
+        run=job.run,
+        seq=job.seq,
+    )

@@ -1,0 +1,113 @@
+"""Start a worker, keep its clock, and end it in the one right order."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from jobrunner.broker import declare
+from jobrunner.worker import inbox, journal
+from jobrunner.worker.loop import Worker
+from jobrunner.worker.settings import WorkerSettings
+from jobrunner.worker.sources import fingerprint
+
+TICK_S = 0.1
+CHECK_S = 1.0
+"""How often a burst worker looks for more, and a reloading one at the sources."""
+
+BUG = 70
+
+
+async def run_worker(settings: WorkerSettings) -> int:
+    """Work until a signal, or with `burst` until there is nothing to do. Gives the exit code.
+
+    Raises: JobrunnerError when the broker cannot be reached at the start, or the pool is beyond repair.
+    """
+    worker = Worker(settings)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_die)
+    try:
+        await _connect(worker)
+        await worker.pool.start()
+        tasks = [loop.create_task(_tick(worker))]
+        if settings.burst:
+            tasks.append(loop.create_task(_watch_queues(worker)))
+        if settings.reload:
+            tasks.append(loop.create_task(_watch_sources(worker)))
+        _handle_signals(worker, loop)
+        try:
+            await worker.run()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        await _shutdown(worker)
+    journal.worker_stopped(worker.settler.done, worker.settler.handed_back)
+    return worker.stopping.exit_code
+
+
+async def _connect(worker: Worker) -> None:
+    """Both connections, what we own in the broker, then the channels. The first failure is the caller's."""
+    publishing = worker.settler.connection
+    await publishing.connect_once()
+    await declare.declare_own(publishing)
+    await worker.consuming.connect_once()
+
+
+async def _shutdown(worker: Worker) -> None:
+    """The order matters: each line is safe because of those before it."""
+    # channels first: a channel's methods are processed in order, so close-ok proves that the acks arrived
+    await worker.slots.close()
+    # then the publish connection: while a publish is open its delivery must stay ours
+    await worker.settler.close()
+    await worker.consuming.close()
+    # the processes last, and the guardian after them: it covers all of the above
+    await worker.pool.stop()
+
+
+def _handle_signals(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
+    """Handlers only leave a note."""
+    post = worker.inbox.put
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, post, inbox.StopRequested(number))
+    loop.add_signal_handler(signal.SIGHUP, post, inbox.RenewRequested("SIGHUP"))
+    loop.add_signal_handler(signal.SIGUSR1, post, inbox.DumpRequested())
+
+
+def _die(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception in a callback would leave a worker that looks alive. Nothing is acked: the broker has its jobs."""
+    journal.bug(context.get("exception"), str(context.get("message")))
+    os._exit(BUG)
+
+
+async def _tick(worker: Worker) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + TICK_S
+        await asyncio.sleep(TICK_S)
+        worker.inbox.put(inbox.Tick(late_s=loop.time() - due))
+
+
+async def _watch_queues(worker: Worker) -> None:
+    """End when the queues and slots are empty twice in a row: a count of ready messages may lag."""
+    empty = 0
+    while empty < 2:
+        await asyncio.sleep(CHECK_S)
+        if not worker.consuming.is_open:
+            continue
+        depths = [await declare.queue_depth(worker.consuming, queue) for queue in worker.settings.queues]
+        idle = not worker.runs and not any(ready for ready, _ in filter(None, depths))
+        empty = empty + 1 if idle else 0
+    worker.inbox.put(inbox.StopRequested(0))
+
+
+async def _watch_sources(worker: Worker) -> None:
+    seen = fingerprint(Path.cwd())
+    while True:
+        await asyncio.sleep(CHECK_S)
+        now = fingerprint(Path.cwd())
+        if now != seen:
+            seen = now
+            worker.inbox.put(inbox.RenewRequested("a source file changed"))

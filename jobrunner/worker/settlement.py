@@ -1,0 +1,219 @@
+"""What a verdict publishes, and what is still open of it. Planning is pure; `worker.py` publishes, waits and acks.
+
+The golden rule: the ack is the last broker action of an outcome. Before it, every fact that replaces the message is
+confirmed.
+"""
+
+from typing import Any
+
+import msgspec
+
+from jobrunner import events, outcome
+from jobrunner.worker.admission import Unreadable
+from jobrunner.broker import topology
+from jobrunner.broker.consumer import Delivery
+from jobrunner.broker.publisher import Message, event_message, job_message
+from jobrunner.envelope import Envelope
+from jobrunner.outcome import Dead, Done, Error, Expired, HandBack, Park, Redelay, RunAgain, Verdict, clip
+from jobrunner.retry import Limits
+
+TRACEBACK_HEADER_CHARS = 1500
+"""Of a dead letter's traceback, in its header: the event in the ledger has up to 16 KiB of it."""
+
+HAND_BACK_BY_COPY = 2
+"""Returns of one delivery after which it is handed back as a new copy: up to RabbitMQ 4.2 each return counts toward
+the delivery limit of 20 (RabbitMQ docs "Quorum Queues", poison message handling)."""
+
+
+class Run:
+    """One delivered job from its arrival to its ack.
+
+    delivery: the newest delivery of this message; replaced when the broker delivers it again meanwhile.
+    child: the process that runs or ran it. started: monotonic seconds.
+    open: the publishes that are not confirmed yet, by their place in the plan; None before they are planned.
+    failed: those of them that are not in flight and must go out again.
+    """
+
+    __slots__ = (
+        "announced",
+        "child",
+        "delivery",
+        "envelope",
+        "failed",
+        "foreign",
+        "key",
+        "limits",
+        "open",
+        "ran",
+        "started",
+        "tries",
+        "verdict",
+    )
+
+    def __init__(self, envelope: Envelope, delivery: Delivery, limits: Limits) -> None:
+        self.envelope = envelope
+        self.key = envelope.key
+        self.delivery = delivery
+        self.limits = limits
+        self.foreign = envelope.body is not delivery.body
+        self.child: int | None = None
+        self.started = 0.0
+        self.announced = False
+        self.ran: events.Run | None = None
+        self.verdict: Verdict | None = None
+        self.open: dict[int, Message] | None = None
+        self.failed: set[int] = set()
+        self.tries = 0
+
+
+def needs_ladder(run: Run) -> bool:
+    """Whether the verdict sends the job through `jobrunner.v1.jobs` or a delay level, which must exist first."""
+    match run.verdict:
+        case RunAgain() | Park() | Redelay():
+            return True
+        case HandBack():
+            return hands_back_by_copy(run)
+        case _:
+            return False
+
+
+def hands_back_by_copy(run: Run) -> bool:
+    """Whether a hand-back is a new copy rather than a nack."""
+    return (run.delivery.delivery_count or 0) >= HAND_BACK_BY_COPY
+
+
+def plan(run: Run, worker: str, now: float) -> list[Message]:
+    """The messages that must be confirmed before the delivery of `run` is settled. now: seconds since the epoch."""
+    envelope = run.envelope
+    match run.verdict:
+        case Done(outcome=succeeded):
+            return [event_message(_succeeded(run, succeeded, now))]
+        case RunAgain(delay_s=delay_s, error=error, counted=counted):
+            return _again(run, error, delay_s, counted=counted, now=now)
+        case Dead(error=error):
+            return _dead(run, error, worker, now)
+        case Park(delay_s=delay_s, error=error):
+            return _park(run, error, delay_s, now)
+        case Expired():
+            event = events.Expired(at=now, expires_at=envelope.job.expires_at or now, **_facts(envelope))
+            return [event_message(event)]
+        case Redelay(delay_s=delay_s):
+            return [job_message(envelope.with_state(), *topology.route(delay_s, envelope.job.queue))]
+        case HandBack():
+            return _hand_back(run, now)
+        case None:
+            raise AssertionError("a run is planned once its verdict is known")
+
+
+def _facts(envelope: Envelope, *, attempt: int | None = None) -> dict[str, Any]:
+    """The fields that every event of a job has."""
+    state = envelope.state
+    return {
+        "id": envelope.job.id,
+        "run": envelope.job.run,
+        "attempt": envelope.attempt if attempt is None else attempt,
+        "copy": state.copy,
+        "chain": state.chain,
+    }
+
+
+def started(run: Run, ran: events.Run, now: float) -> Message:
+    """The event that says that the job has been running for a while."""
+    return event_message(events.Started(at=now, ran=ran, **_facts(run.envelope)))
+
+
+def queued(envelope: Envelope, by: str | None, now: float) -> Message:
+    """The event of a job that no client of ours enqueued: a foreign message that became a job here."""
+    job = events.QueuedJob(job=msgspec.Raw(envelope.body), priority=envelope.priority)
+    return event_message(events.Queued(at=now, jobs=[job], by=by, run=envelope.job.run))
+
+
+def _succeeded(run: Run, succeeded: outcome.Succeeded, now: float) -> events.Succeeded:
+    assert run.ran is not None  # noqa: S101 - what succeeded has run
+    return events.Succeeded(
+        at=now, result=succeeded.result, truncated=succeeded.truncated, ran=run.ran, **_facts(run.envelope)
+    )
+
+
+def _again(run: Run, error: Error, delay_s: float, *, counted: bool, now: float) -> list[Message]:
+    state = run.envelope.state
+    delay_s = topology.coarse(delay_s) if delay_s else 0.0
+    due_at = now + delay_s
+    changes: dict[str, int] = {"not_before_ms": int(due_at * 1000)}
+    if counted:
+        changes["attempt"] = state.attempt + 1
+    else:
+        changes["crashes"] = state.crashes + 1
+    again = run.envelope.with_state(**changes)
+    event = events.Retrying(at=now, error=error, due_at=due_at, counted=counted, ran=run.ran, **_facts(run.envelope))
+    return [job_message(again, *topology.route(delay_s, run.envelope.job.queue)), event_message(event)]
+
+
+def _park(run: Run, error: Error, delay_s: float, now: float) -> list[Message]:
+    since_ms = run.envelope.state.parked_since_ms
+    due_at = now + delay_s
+    parked = run.envelope.with_state(parked_since_ms=since_ms or int(now * 1000), not_before_ms=int(due_at * 1000))
+    messages = [job_message(parked, *topology.route(delay_s, run.envelope.job.queue))]
+    if not since_ms:
+        event = events.Parked(at=now, error=error, due_at=due_at, **_facts(run.envelope, attempt=0))
+        messages.append(event_message(event))
+    return messages
+
+
+def _dead(run: Run, error: Error, worker: str, now: float) -> list[Message]:
+    envelope = run.envelope
+    # an attempt that ran is counted in the letter, so that its reader sees how many there were
+    attempts = envelope.attempt if run.ran else envelope.state.attempt
+    letter = envelope.with_state(attempt=attempts, not_before_ms=0)
+    headers = dead_letter_headers(error, queue=run.delivery.queue, worker=worker, now=now)
+    event = events.Dead(
+        at=now,
+        error=error,
+        queue=run.delivery.queue,
+        worker=worker,
+        ran=run.ran,
+        **_facts(envelope, attempt=attempts),
+    )
+    return [job_message(letter, topology.DLX, error.reason, headers), event_message(event)]
+
+
+def dead_letter_headers(error: Error, *, queue: str, worker: str, now: float) -> dict[str, int | str]:
+    """What a dead letter says of itself, in flat headers: readable with any AMQP tool."""
+    headers: dict[str, int | str] = {
+        "jr-reason": error.word,
+        "jr-queue": queue,
+        "jr-error": clip(error.headline),
+        "jr-worker": worker,
+        "jr-dead-at": int(now * 1000),
+    }
+    if error.traceback:
+        headers["jr-traceback"] = error.traceback[-TRACEBACK_HEADER_CHARS:]
+    return headers
+
+
+def _hand_back(run: Run, now: float) -> list[Message]:
+    envelope = run.envelope
+    messages = []
+    if run.ran is not None:
+        messages.append(event_message(events.Interrupted(at=now, ran=run.ran, **_facts(envelope))))
+    if hands_back_by_copy(run):
+        exchange, key = topology.route(0.0, envelope.job.queue)
+        messages.append(job_message(envelope.with_state(), exchange, key))
+    return messages
+
+
+def plan_unreadable(refused: Unreadable, delivery: Delivery, worker: str, now: float) -> list[Message]:
+    """The dead letter of a message that is no job: its body intact, its headers new; and the event that says so."""
+    error = refused.error
+    headers = dead_letter_headers(error, queue=delivery.queue, worker=worker, now=now)
+    headers["jr-sha256"] = refused.sha256
+    letter = Message(
+        exchange=topology.DLX,
+        key=error.reason,
+        body=delivery.body,
+        message_id=refused.job_id,
+        type="jobrunner.unreadable",
+        headers=headers,
+    )
+    event = events.Dead(at=now, id=refused.job_id, error=error, queue=delivery.queue, worker=worker)
+    return [letter, event_message(event)]

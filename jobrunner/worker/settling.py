@@ -1,0 +1,179 @@
+"""The one way on which a job leaves a worker: publish what follows, wait for every confirm, then ack."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+
+from jobrunner.broker import declare, topology
+from jobrunner.broker.connection import Connection
+from jobrunner.broker.consumer import Delivery
+from jobrunner.broker.publisher import Answer, Message, Publisher, Stored, Unknown
+from jobrunner.errors import JobrunnerError
+from jobrunner.failpoint import failpoint
+from jobrunner.outcome import HandBack, Verdict
+from jobrunner.worker import journal, settlement
+from jobrunner.worker.inbox import Confirmed, Local, PublishAgain, RouteReady
+from jobrunner.worker.settlement import Run
+
+SETTLED_KEYS = 20_000
+"""Runs that are remembered as settled (about 4 MB): a redelivery of one is acked, not run again."""
+
+AGAIN_FIRST_S = 0.5
+AGAIN_MAX_S = 30.0
+NOT_FOUND = 404
+
+
+class Settler:
+    """Every run from its delivery to its ack, and the memory of those that were settled.
+
+    ack, nack: settle a delivery on its channel; stale ones are dropped there.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        worker: str,
+        post: Callable[[Local], None],
+        ack: Callable[[Delivery], object],
+        nack: Callable[[Delivery], object],
+    ) -> None:
+        self.connection = connection
+        self.publisher = Publisher(connection)
+        self.runs: dict[tuple[str, int], Run] = {}
+        self.settled: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self.done = 0
+        self.handed_back = 0
+        self._worker = worker
+        self._post = post
+        self._ack = ack
+        self._nack = nack
+        self._routes: set[str] = set()
+        self._preparing: dict[str, asyncio.Task[None]] = {}
+        self._topology_missing = False
+
+    def settle(self, run: Run, verdict: Verdict) -> None:
+        """Publish what follows from `verdict`; the delivery is acked once all of it is confirmed."""
+        run.verdict = verdict
+        if settlement.needs_ladder(run) and run.envelope.job.queue not in self._routes:
+            self._prepare(run.envelope.job.queue)
+            return
+        self.publish(run, settlement.plan(run, self._worker, time.time()))
+
+    def publish(self, run: Run, messages: list[Message]) -> None:
+        """Publish all facts of a verdict together; with none, the delivery is settled at once."""
+        failpoint("settle.before_publish")
+        run.open = dict(enumerate(messages))
+        if not messages:
+            self._finish(run)
+        for index, message in enumerate(messages):
+            self.publisher.publish(message, partial(self._answered, run.key, index))
+        failpoint("settle.after_publish")
+
+    def announce(self, message: Message) -> None:
+        """Publish an event that nothing waits for."""
+        self.publisher.publish(message, _ignore)
+
+    def _answered(self, key: tuple[str, int], index: int, answer: Answer) -> None:
+        self._post(Confirmed(key, index, answer))
+
+    def confirm(self, confirmed: Confirmed) -> None:
+        """Take an answer: the last one that was open settles the delivery."""
+        run = self.runs.get(confirmed.key)
+        if run is None or run.open is None or confirmed.index not in run.open:
+            return
+        if isinstance(confirmed.answer, Stored):
+            del run.open[confirmed.index]
+            run.failed.discard(confirmed.index)
+            if not run.open:
+                self._finish(run)
+            return
+        if isinstance(confirmed.answer, Unknown) and confirmed.answer.code == NOT_FOUND:
+            # someone deleted an exchange of ours: it is declared again before the next try
+            self._topology_missing = True
+            self._routes.clear()
+        run.failed.add(confirmed.index)
+        self._try_later(run, str(confirmed.answer))
+
+    def _try_later(self, run: Run, reason: str) -> None:
+        """Not stored: the delivery stays unacked, and the same messages go out again with the same ids."""
+        run.tries += 1
+        delay_s = min(AGAIN_MAX_S, AGAIN_FIRST_S * 2 ** min(run.tries - 1, 10))
+        journal.unconfirmed(run, reason, delay_s)
+        asyncio.get_running_loop().call_later(delay_s, self._post, PublishAgain(run.key))
+
+    def publish_again(self, key: tuple[str, int]) -> None:
+        """Try again what is not confirmed. Without a connection nothing happens: the next one tries."""
+        run = self.runs.get(key)
+        if run is None or run.verdict is None or not self.connection.is_open:
+            return
+        if self._topology_missing:
+            self._prepare(run.envelope.job.queue)
+        elif run.open is None:
+            self.settle(run, run.verdict)
+        else:
+            failed, run.failed = run.failed, set()
+            for index in sorted(failed):
+                self.publisher.publish(run.open[index], partial(self._answered, key, index))
+
+    def connected(self) -> None:
+        """A new publish connection: everything that is not confirmed goes out again."""
+        for key in list(self.runs):
+            self.publish_again(key)
+
+    def _prepare(self, queue: str) -> None:
+        """Declare what the way to `queue` needs, once."""
+        if queue not in self._preparing and self.connection.is_open:
+            self._preparing[queue] = asyncio.get_running_loop().create_task(self._declare(queue))
+
+    async def _declare(self, queue: str) -> None:
+        error: JobrunnerError | None = None
+        try:
+            if self._topology_missing:
+                await declare.declare(self.connection, topology.everything(()))
+            await declare.ensure_ladder(self.connection, queue)
+        except JobrunnerError as exc:
+            error = exc
+        self._post(RouteReady(queue, error))
+
+    def route_ready(self, ready: RouteReady) -> None:
+        """The way to a queue is declared, or could not be: then it is tried again later."""
+        self._preparing.pop(ready.queue, None)
+        if ready.error is None:
+            self._routes.add(ready.queue)
+            self._topology_missing = False
+        for run in list(self.runs.values()):
+            if run.verdict is None or run.envelope.job.queue != ready.queue or (run.open and not run.failed):
+                continue
+            if ready.error is None:
+                self.publish_again(run.key)
+            else:
+                self._try_later(run, str(ready.error))
+
+    def _finish(self, run: Run) -> None:
+        """Everything that replaces the message is confirmed: now, and only now, its delivery is settled."""
+        failpoint("settle.after_confirm")
+        if isinstance(run.verdict, HandBack) and not settlement.hands_back_by_copy(run):
+            self._nack(run.delivery)
+        else:
+            self._ack(run.delivery)
+            self.settled[run.key] = None
+            if len(self.settled) > SETTLED_KEYS:
+                self.settled.popitem(last=False)
+        failpoint("settle.after_ack")
+        del self.runs[run.key]
+        self.handed_back += isinstance(run.verdict, HandBack)
+        self.done += not isinstance(run.verdict, HandBack)
+        journal.settled(run)
+
+    async def close(self) -> None:
+        """Stop what prepares routes; close the publish connection."""
+        for task in self._preparing.values():
+            task.cancel()
+        await asyncio.gather(*self._preparing.values(), return_exceptions=True)
+        await self.connection.close()
+
+
+def _ignore(answer: Answer) -> None:
+    """An event that nothing waits for: its answer changes nothing."""
