@@ -1,10 +1,22 @@
 """Where the broker is and how jobrunner was told: URLs, configuration files, environment."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from jobrunner.errors import UrlInvalid, UrlNotAmqp
+from jobrunner.configfile import Files
+from jobrunner.durations import parse_duration
+from jobrunner.errors import BadDuration, ConfigInvalid, OptionsClash, UrlInvalid, UrlNotAmqp
+from jobrunner.statedir import local_broker_url
+
+DEFAULT_URL: Final = "amqp://guest:guest@localhost:5672/%2F"
+DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
+LOCAL_BROKER: Final = "local broker"
+"""The origin of the URL of this user's own private broker."""
 
 _LOOPBACK = ("localhost", "::1")
 _WEB_PORTS = {15672, 15671}
@@ -14,6 +26,8 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     """An AMQP URL, taken apart. Its `repr` and `masked` never show the password.
 
     origin: where it came from, for messages: `--url`, `JOBRUNNER_URL`, a file, `local broker`, `default`.
+    ca_file, cert_file, key_file, server_name: the `[tls]` table; None takes the system's authorities, no certificate of
+    our own, and the host's name.
     """
 
     host: str
@@ -23,6 +37,10 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     vhost: str
     tls: bool = False
     origin: str = "--url"
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    server_name: str | None = None
 
     @property
     def address(self) -> str:
@@ -35,10 +53,15 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
         return self.host in _LOOPBACK or self.host.startswith("127.")
 
     @property
+    def is_local_broker(self) -> bool:
+        """Whether it is this user's own private broker, found through the state folder."""
+        return self.origin == LOCAL_BROKER
+
+    @property
     def masked(self) -> str:
         """The URL for people: no password, and no user when it is `guest`'s or a local broker's own."""
         scheme = "amqps" if self.tls else "amqp"
-        user = "" if self.user == "guest" or self.origin == "local broker" else f"{self.user}@"
+        user = "" if self.user == "guest" or self.is_local_broker else f"{self.user}@"
         vhost = "%2F" if self.vhost == "/" else self.vhost
         return f"{scheme}://{user}{self.address}/{vhost}"
 
@@ -82,3 +105,98 @@ def parse_url(text: str, origin: str = "--url") -> BrokerUrl:
         tls=tls,
         origin=origin,
     )
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What was typed, before any other source. None: not typed.
+
+    profile_typed: whether the profile in force was typed too; then its URL goes before the environment's.
+    """
+
+    url: str | None = None
+    profile_typed: bool = False
+    connect_timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the broker is and how long to wait for it.
+
+    connect_timeout_s: for connecting, and for a confirm. connect_timeout_origin: where that came from.
+    """
+
+    url: BrokerUrl
+    connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S
+    connect_timeout_origin: str = "default"
+    profile: str | None = None
+
+
+def load(flags: Flags, environ: Mapping[str, str], files: Files) -> Settings:
+    """Flag, else environment, else files, else a running local broker, else the default.
+
+    Raises: UrlInvalid, UrlNotAmqp, OptionsClash, ConfigInvalid.
+    """
+    text, origin = _find_url(flags, environ, files)
+    timeout_s, timeout_origin = _find_timeout(flags, files)
+    url = parse_url(text, origin)
+    if url.tls:
+        url = msgspec.structs.replace(url, **files.tls())
+    return Settings(url=url, connect_timeout_s=timeout_s, connect_timeout_origin=timeout_origin, profile=files.profile)
+
+
+def _find_url(flags: Flags, environ: Mapping[str, str], files: Files) -> tuple[str, str]:
+    """The URL's text and its origin."""
+    if flags.url:
+        return flags.url, "--url"
+    in_files = _url_in_files(files)
+    if flags.profile_typed and in_files and in_files[2]:
+        return in_files[0], in_files[1]
+    from_env, from_file = environ.get("JOBRUNNER_URL"), environ.get("JOBRUNNER_URL_FILE")
+    if from_env and from_file:
+        raise OptionsClash(problem="JOBRUNNER_URL and JOBRUNNER_URL_FILE both name a broker.", hint="unset one")
+    if from_env:
+        return from_env, "JOBRUNNER_URL"
+    if from_file:
+        return _read_secret(Path(from_file), "JOBRUNNER_URL_FILE"), "JOBRUNNER_URL_FILE"
+    if in_files:
+        return in_files[0], in_files[1]
+    if local := local_broker_url():
+        return local, LOCAL_BROKER
+    return DEFAULT_URL, "default"
+
+
+def _url_in_files(files: Files) -> tuple[str, str, bool] | None:
+    """Text, origin, and whether a profile named it. One layer may not hold both keys."""
+    for layer in files.layers:
+        url, url_file = layer.values.get("url"), layer.values.get("url_file")
+        if url and url_file:
+            raise OptionsClash(problem=f"{layer.place('url')}: url and url_file both name a broker.")
+        if url:
+            return str(url), layer.place("url"), layer.is_profile
+        if url_file:
+            place = layer.place("url_file")
+            return _read_secret(layer.path.parent / str(url_file), place), place, layer.is_profile
+    return None
+
+
+def _read_secret(path: Path, origin: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+        raise ConfigInvalid(problem=f"{path}: {reason} (from {origin}).") from exc
+
+
+def _find_timeout(flags: Flags, files: Files) -> tuple[float, str]:
+    if flags.connect_timeout_s is not None:
+        return flags.connect_timeout_s, "--connect-timeout"
+    found = files.get("connect_timeout")
+    if found is None:
+        return DEFAULT_CONNECT_TIMEOUT_S, "default"
+    value, layer = found
+    place = layer.place("connect_timeout")
+    try:
+        return parse_duration(str(value)), place
+    except BadDuration as exc:
+        raise ConfigInvalid(problem=f"{place}: connect_timeout: {exc.message}", hint=exc.hint) from exc

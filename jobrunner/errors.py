@@ -228,6 +228,14 @@ class DashArgument(UsageError):
     hint_text = "--arg={argument} · x:={argument}"
 
 
+class NoSuchOption(UsageError):
+    """option, suggestion (with its leading space, or empty), command (with the program's name)."""
+
+    code = "no_such_option"
+    text = "No such option '{option}'.{suggestion}"
+    hint_text = "{command} --help"
+
+
 class TargetIsPath(UsageError):
     """target, suggestion."""
 
@@ -420,6 +428,12 @@ class Bug(JobrunnerError):
     code = "bug"
     exit_code = 70
     text = "jobrunner hit a bug ({what}). Jobs in the broker are safe. Report: {report}"
+
+
+def catalogue(root: type[JobrunnerError] = JobrunnerError) -> list[type[JobrunnerError]]:
+    """Every row: the subclasses of `root` with a sentence of their own, in the order of this file."""
+    rows = [root] if root.text != JobrunnerError.text else []
+    return rows + [row for child in root.__subclasses__() for row in catalogue(child)]
 
 
 # --- raised by jobs: not errors of ours -----------------------------------------------------------------------------

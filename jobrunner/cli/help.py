@@ -1,0 +1,64 @@
+"""`jobrunner help`: help on a command, and the two tables that every script needs."""
+
+import sys
+
+import click
+
+from jobrunner.cli import out, table
+from jobrunner.cli.command import Command, Group, command
+from jobrunner.errors import NoSuchCommand
+
+EXIT_CODES = {
+    0: 'done; also "nothing to do"',
+    1: "what was asked about is not well: a job failed, a check found a problem",
+    2: "wrong usage or configuration",
+    3: "broker unreachable, refused, blocked",
+    4: "no such job, queue, worker",
+    5: "partly done, or not confirmed",
+    70: "a bug in jobrunner, report written",
+    124: "the timeout of a waiting command ran out",
+    130: "ended by Ctrl-C before its end",
+    143: "ended by SIGTERM before its end",
+}
+
+
+@command("help")
+@click.argument("topic", nargs=-1, metavar="[COMMAND | exit-codes | errors]")
+@click.pass_context
+def help_command(ctx: click.Context, topic: tuple[str, ...]) -> None:
+    """Help on a command, on exit codes or on errors."""
+    root = ctx.find_root()
+    match topic:
+        case ():
+            click.echo(root.get_help())
+        case ("exit-codes",):
+            out.emit("\n".join(f"{code:<4} {meaning}" for code, meaning in EXIT_CODES.items()))
+        case ("errors",):
+            out.emit(out.plain(_errors(), sys.stdout))
+        case _:
+            click.echo(_help_on(root, topic))
+
+
+def _help_on(root: click.Context, words: tuple[str, ...]) -> str:
+    ctx = root
+    for word in words:
+        group = ctx.command
+        child = group.get_command(ctx, word) if isinstance(group, click.Group) else None
+        if child is None:
+            known = group.list_commands(ctx) if isinstance(group, Group) else []
+            raise NoSuchCommand(name=" ".join(words), suggestion=table.nearest(word, known))
+        ctx = child.context_class(
+            child, info_name=word, parent=ctx, **(child.context_settings if isinstance(child, Command) else {})
+        )
+    return ctx.get_help()
+
+
+def _errors() -> str:
+    from jobrunner.errors import catalogue
+
+    lines = []
+    for row in sorted(catalogue(), key=lambda row: (row.exit_code, row.code)):
+        lines.append(f"{row.code} [{row.exit_code}]\n  {row.text}")
+        if row.hint_text:
+            lines.append(f"  hint: {row.hint_text}")
+    return "\n".join(lines)

@@ -1,0 +1,53 @@
+"""Types of option values: each turns what was typed into what is meant, or raises its row of the catalogue."""
+
+from typing import Any
+
+import click
+
+from jobrunner.durations import parse_backoff, parse_duration, parse_size
+from jobrunner.errors import BadValue
+
+_PRIORITIES = {"low": 1, "normal": 4, "high": 8}
+
+
+class _Kind(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on, not before
+    """A click type from a function that raises errors of ours."""
+
+    def __init__(self, name: str, parse: Any, ready: type | tuple[type, ...]) -> None:
+        self.name = name
+        self._parse = parse
+        self._ready = ready
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
+        """The value itself if it has its type already, else what `parse` makes of its text."""
+        if isinstance(value, self._ready) and not isinstance(value, bool):
+            return value
+        return self._parse(str(value))
+
+
+def parse_priority(text: str) -> int:
+    """0 to 9 from a digit or `low`, `normal`, `high`. Raises: BadValue."""
+    if text in _PRIORITIES:
+        return _PRIORITIES[text]
+    if len(text) == 1 and text in "0123456789":
+        return int(text)
+    raise BadValue(problem=f"'{text}' is not a priority.", hint="0 to 9, low, normal, high")
+
+
+def _positive(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds <= 0:
+        raise BadValue(problem=f"'{text}' is no time at all.", hint="90s, 5m, 1h30m")
+    return seconds
+
+
+DURATION = _Kind("duration", parse_duration, float)
+"""Seconds as float >= 0."""
+POSITIVE_DURATION = _Kind("duration", _positive, float)
+"""Seconds as float > 0."""
+BACKOFF = _Kind("backoff", parse_backoff, tuple)
+"""(first, largest) in seconds."""
+SIZE = _Kind("size", parse_size, ())
+"""Bytes."""
+PRIORITY = _Kind("priority", parse_priority, ())
+"""0 to 9."""

@@ -1,0 +1,106 @@
+"""What is written where: stdout is data, stderr is talk. Colour, marks and escapes by who reads."""
+
+import os
+import sys
+from typing import Any, Final, TextIO
+
+import click
+
+MARKS: Final = {"✓": "+", "✗": "x", "●": "*", "↻": "~", "⇠": "<", "→": "->", "…": "...", "·": "-", "⌛": "!", "○": "o"}
+"""Marks and their form where the locale is not UTF-8."""
+
+_BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+_COLORS = {"✓": "green", "✗": "red", "↻": "yellow", "●": "cyan", "!": "yellow", "⇠": "yellow"}
+
+
+def is_unicode(stream: TextIO) -> bool:
+    """Whether the stream can show any character."""
+    return (getattr(stream, "encoding", None) or "").lower().replace("-", "").startswith("utf")
+
+
+def has_color(choice: str, stream: TextIO) -> bool:
+    """Whether to colour what goes to `stream`. choice: `auto`, `always` or `never`, as typed.
+
+    Source: no-color.org and force-color.org: set and not empty.
+    """
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def mark(symbol: str, choice: str, stream: TextIO) -> str:
+    """A mark, coloured if the stream takes it; ASCII where the locale is not UTF-8."""
+    shown = symbol if is_unicode(stream) else MARKS.get(symbol, symbol)
+    color = _COLORS.get(symbol)
+    return click.style(shown, fg=color) if color and has_color(choice, stream) else shown
+
+
+def plain(text: str, stream: TextIO) -> str:
+    """Our own sentences for a stream that may know ASCII only."""
+    return text if is_unicode(stream) else "".join(MARKS.get(char, char) for char in text)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """`text` from a job or a message, made harmless for a terminal: C0, C1 and bidi controls are escaped.
+
+    keep: control characters that may pass, such as a newline.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        f"\\x{ord(char):02x}" if char not in keep and (ord(char) < 32 or 127 <= ord(char) < 160)
+        else f"\\u{ord(char):04x}" if ord(char) in _BIDI
+        else char
+        for char in text
+    )  # fmt: skip
+
+
+def cell(text: str) -> str:
+    r"""A value in a piped column: TAB, LF and `\` as `\t`, `\n` and `\\`."""
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+def emit(text: str) -> None:
+    """A line of data, to stdout."""
+    sys.stdout.write(text + "\n")
+    if sys.stdout.isatty():
+        sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """A line of talk, to stderr."""
+    sys.stdout.flush()
+    sys.stderr.write(plain(text, sys.stderr) + "\n")
+    sys.stderr.flush()
+
+
+def emit_json(document: dict[str, Any]) -> None:
+    """A JSON document on one line, to stdout; `schema` is added. Values may hold `msgspec.Raw`."""
+    import msgspec
+
+    emit(msgspec.json.encode({"schema": 1, **document}).decode())
+
+
+def iso(seconds: float) -> str:
+    """RFC 3339 in UTC with milliseconds. seconds: since the epoch."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def settle_streams() -> None:
+    """No character that a stream cannot encode may end a command: it is escaped instead."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def silence_stdout() -> None:
+    """The reader of stdout is gone: send what is still buffered nowhere, so that the interpreter ends in silence."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

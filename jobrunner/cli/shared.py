@@ -1,0 +1,126 @@
+"""Options that every command takes, before or after its name, and what they add up to."""
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from jobrunner.cli import out
+from jobrunner.cli.kinds import DURATION
+
+if TYPE_CHECKING:
+    from jobrunner.config import Settings
+    from jobrunner.configfile import Files
+
+
+@dataclass
+class Shared:
+    """The shared options of this call. `files` and `settings` are read on first use, so that help reads nothing."""
+
+    url: str | None = None
+    profile: str | None = None
+    profile_typed: bool = False
+    config: str | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    color: str = "auto"
+    no_input: bool = False
+    connect_timeout: float | None = None
+
+    @cached_property
+    def files(self) -> "Files":
+        """The configuration files in force. Raises: ConfigInvalid."""
+        from pathlib import Path
+
+        from jobrunner.cli.table import COMMANDS
+        from jobrunner.configfile import find
+
+        return find(Path.cwd(), explicit=self.config, profile=self.profile, sections=list(COMMANDS))
+
+    @cached_property
+    def settings(self) -> "Settings":
+        """Where the broker is, and how long to wait for it. Raises: ConfigInvalid, OptionsClash, UrlInvalid, ..."""
+        from jobrunner.config import Flags, load
+
+        flags = Flags(url=self.url, profile_typed=self.profile_typed, connect_timeout_s=self.connect_timeout)
+        settings = load(flags, os.environ, self.files)
+        if self.url and settings.url.password not in ("guest", ""):
+            self.warn("The password in --url can be read by others with ps. Use JOBRUNNER_URL or url_file.")
+        return settings
+
+    def mark(self, symbol: str) -> str:
+        """A mark for stdout."""
+        return out.mark(symbol, self.color, sys.stdout)
+
+    def talk(self, text: str) -> None:
+        """A line on stderr for people, unless only the essential is asked for."""
+        if not self.quiet and not self.json:
+            out.say(text)
+
+    def warn(self, text: str) -> None:
+        """A warning on stderr, with its mark."""
+        self.talk(f"{out.mark('!', self.color, sys.stderr)} {text}")
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether somebody is there to answer a question."""
+        return not self.no_input and not os.environ.get("CI") and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    source = ctx.get_parameter_source(param.name or "")
+    if value is None or source not in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
+        return
+    shared = ctx.find_object(Shared)
+    if shared is None or param.name is None:
+        return
+    name = param.name
+    setattr(shared, name, max(shared.verbose, int(value)) if name == "verbose" else value)
+    if name == "profile":
+        shared.profile_typed = source is ParameterSource.COMMANDLINE
+
+
+_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+    (
+        ("--url",),
+        {"metavar": "URL", "help": "The broker: amqp://user:password@host:5672/vhost. Better: JOBRUNNER_URL."},
+    ),
+    (("--profile",), {"metavar": "NAME", "help": "A [profiles.NAME] of the configuration."}),
+    (("--config",), {"metavar": "FILE", "help": "This file instead of the nearest jobrunner.toml."}),
+    (("--json",), {"is_flag": True, "help": "One JSON document, or JSON Lines; errors as JSON on stderr."}),
+    (("--quiet",), {"is_flag": True, "help": "Only the essential datum."}),
+    (("-v", "--verbose"), {"count": True, "help": "Tracebacks; twice: AMQP frames."}),
+    (("--color",), {"type": click.Choice(["auto", "always", "never"]), "help": "Colour (auto: on a terminal)."}),
+    (("--no-input",), {"is_flag": True, "help": "Ask nothing; on without a terminal, or with CI."}),
+    (
+        ("--connect-timeout",),
+        {"type": DURATION, "metavar": "DUR", "help": "For connecting and for a confirm (10s)."},
+    ),
+]
+
+SHARED_NAMES = frozenset(words[-1] for words, _ in _OPTIONS)
+
+
+def shared_options(*, root: bool) -> list[click.Option]:
+    """The shared options. Eager: all are known before any other option looks into the configuration files.
+
+    root: those before the command also read the environment (JOBRUNNER_URL is read with the configuration).
+    """
+    return [
+        click.Option(
+            words,
+            expose_value=False,
+            is_eager=True,
+            callback=_store,
+            default=None if not extra.get("count") else 0,
+            allow_from_autoenv=root and words[-1] not in ("--url", "--color"),
+            hidden=not root,
+            **extra,
+        )
+        for words, extra in _OPTIONS
+    ]

@@ -1,0 +1,54 @@
+"""The commands that exist. To add one: a line here and its module."""
+
+from importlib import import_module
+from typing import Final, NamedTuple
+
+import click
+
+
+class Entry(NamedTuple):
+    """target: `module:attribute` of the click command; section: its heading in the overview."""
+
+    target: str
+    section: str
+    help: str
+
+
+COMMANDS: Final = {
+    "enqueue": Entry("jobrunner.cli.enqueue:enqueue", "Run", "queue a Python function or a command"),
+    "worker": Entry("jobrunner.cli.worker:worker", "Run", "run queued jobs on this machine"),
+    "queues": Entry("jobrunner.cli.queues:queues", "Operate", "list, declare or empty queues"),
+    "dev": Entry("jobrunner.cli.dev:dev", "Set up", "try it now: broker + worker"),
+    "broker": Entry("jobrunner.cli.broker:broker", "Set up", "a private RabbitMQ on this machine"),
+    "config": Entry("jobrunner.cli.config:config", "Set up", "what is configured, and where"),
+    "completion": Entry("jobrunner.cli.completion:completion", "Set up", "completion for your shell"),
+    "help": Entry("jobrunner.cli.help:help_command", "", "help on a command, exit codes or errors"),
+}
+"""Name -> entry, in the order of the overview. A command without a section is not shown there."""
+
+
+def load(name: str) -> click.Command | None:
+    """The command of that name, its module imported now; None if there is no such command."""
+    entry = COMMANDS.get(name)
+    if entry is None:
+        return None
+    module, _, attribute = entry.target.partition(":")
+    command: click.Command = getattr(import_module(module), attribute)
+    return command
+
+
+def sections() -> dict[str, list[str]]:
+    """Heading -> names of its commands."""
+    found: dict[str, list[str]] = {}
+    for name, entry in COMMANDS.items():
+        if entry.section:
+            found.setdefault(entry.section, []).append(name)
+    return found
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """` Did you mean 'enqueue'?` with its leading space, or nothing if no known word is near."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, known, n=1)
+    return f" Did you mean '{found[0]}'?" if found else ""
