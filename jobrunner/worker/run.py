@@ -10,7 +10,7 @@ from jobrunner.broker import declare
 from jobrunner.worker import inbox, journal
 from jobrunner.worker.loop import Worker
 from jobrunner.worker.settings import WorkerSettings
-from jobrunner.worker.sources import fingerprint
+from jobrunner.worker.reload import fingerprint
 
 TICK_S = 0.1
 CHECK_S = 1.0
@@ -52,7 +52,7 @@ async def _connect(worker: Worker) -> None:
     """Both connections, what we own in the broker, then the channels. The first failure is the caller's."""
     publishing = worker.settler.connection
     await publishing.connect_once()
-    await declare.declare_own(publishing)
+    await declare.declare_startup(publishing, worker.settler.publisher)
     await worker.consuming.connect_once()
 
 

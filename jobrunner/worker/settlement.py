@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from jobrunner import events, outcome
-from jobrunner.worker.admission import Unreadable
 from jobrunner.broker import topology
 from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Message, event_message, job_message
 from jobrunner.envelope import Envelope
 from jobrunner.outcome import Dead, Done, Error, Expired, HandBack, Park, Redelay, RunAgain, Verdict, clip
 from jobrunner.retry import Limits
+from jobrunner.worker.admission import Unreadable
 
 TRACEBACK_HEADER_CHARS = 1500
 """Of a dead letter's traceback, in its header: the event in the ledger has up to 16 KiB of it."""
@@ -122,10 +122,10 @@ def started(run: Run, ran: events.Run, now: float) -> Message:
     return event_message(events.Started(at=now, ran=ran, **_facts(run.envelope)))
 
 
-def queued(envelope: Envelope, by: str | None, now: float) -> Message:
+def queued(envelope: Envelope, now: float) -> Message:
     """The event of a job that no client of ours enqueued: a foreign message that became a job here."""
     job = events.QueuedJob(job=msgspec.Raw(envelope.body), priority=envelope.priority)
-    return event_message(events.Queued(at=now, jobs=[job], by=by, run=envelope.job.run))
+    return event_message(events.Queued(at=now, jobs=[job], run=envelope.job.run))
 
 
 def _succeeded(run: Run, succeeded: outcome.Succeeded, now: float) -> events.Succeeded:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
-from jobrunner.broker import declare, topology
+from jobrunner.broker import declare
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Answer, Message, Publisher, Stored, Unknown
@@ -131,7 +131,8 @@ class Settler:
         error: JobrunnerError | None = None
         try:
             if self._topology_missing:
-                await declare.declare(self.connection, topology.everything(()))
+                await declare.declare_startup(self.connection, self.publisher)
+                self.connection.known.clear()
             await declare.ensure_ladder(self.connection, queue)
         except JobrunnerError as exc:
             error = exc

@@ -1,0 +1,154 @@
+"""Events as they happen, for a client that waits: an exclusive queue bound to the kinds and ids that it asks for.
+
+After a lost connection the queue is gone with what was in it, so the ledger is read from the start of the wait: nothing
+falls between.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pika import exceptions
+
+from jobrunner.broker import topology
+from jobrunner.broker.amqp import AmqpChannel
+from jobrunner.broker.connection import Connection
+from jobrunner.broker.declare import Missing
+from jobrunner.broker.explain import explain
+
+WINDOW = 200
+"""Events in flight to this client; acked in halves, as streams want it."""
+
+QUEUE_BYTES = 268_435_456
+"""Bound of the queue: a client that does not read loses old events here and finds them in the ledger."""
+
+REPLAY_MARGIN_S = 60.0
+"""How much earlier than the wait the ledger is read: clocks differ."""
+
+NOT_FOUND = 404
+
+REPLAY_IDLE_S = 1.0
+"""No record for so long: the end of the ledger. A stream has no end mark."""
+
+
+class Subscription:
+    """The events of these routing keys, from `open` until `close`, across reconnects.
+
+    on_event: called from the loop with each event's body; an event may come twice. Only events published through the
+    events exchange count: whoever may write to a queue could forge others.
+    since_s: seconds since the epoch, the start of what is wanted after a reconnect.
+    """
+
+    def __init__(
+        self, connection: Connection, keys: Sequence[str], on_event: Callable[[bytes], None], since_s: float
+    ) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._on_event = on_event
+        self._since_s = since_s
+        self._channel: AmqpChannel | None = None
+        self._replay: AmqpChannel | None = None
+        self._replay_idle: asyncio.TimerHandle | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._was_open = False
+        self._received = 0
+        self._replayed = 0
+
+    async def open(self) -> None:
+        """Subscribe, and wait until no later event can be missed.
+
+        Raises: declare.Missing when the events exchange does not exist; JobrunnerError, such as PermissionRefused.
+        """
+        self._ready = asyncio.get_running_loop().create_future()
+        self._connection.attach(self)
+        await self._ready
+
+    async def close(self) -> None:
+        """Leave. The connection's close does the rest."""
+        self._connection.detach(self)
+        if self._replay_idle is not None:
+            self._replay_idle.cancel()
+
+    # --- one connection ---------------------------------------------------------------------------------------------
+
+    def connection_up(self) -> None:
+        """Declare, bind, consume."""
+        self._connection.open_channel(self._declare, self._closed)
+
+    def connection_down(self) -> None:
+        """The exclusive queue is gone."""
+        self._channel = self._replay = None
+        if self._replay_idle is not None:
+            self._replay_idle.cancel()
+
+    def _declare(self, channel: AmqpChannel) -> None:
+        self._channel = channel
+        arguments = {"x-queue-type": "classic", "x-max-length-bytes": QUEUE_BYTES}
+        channel.basic_qos(prefetch_count=WINDOW)
+        channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments, callback=self._declared)
+
+    def _declared(self, frame: Any) -> None:
+        channel, queue = self._channel, frame.method.queue
+        if channel is None:
+            return
+        for key in self._keys[:-1]:
+            # pika waits for each answer only where a callback is given; the last bind's answer covers those before it
+            channel.queue_bind(queue, topology.EVENTS, routing_key=key)
+        channel.queue_bind(queue, topology.EVENTS, routing_key=self._keys[-1], callback=lambda _: self._bound(queue))
+
+    def _bound(self, queue: str) -> None:
+        if self._channel is not None:
+            self._channel.basic_consume(queue, self._deliver, callback=self._consuming)
+
+    def _consuming(self, _frame: Any) -> None:
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+        if self._was_open:
+            self._connection.open_channel(self._read_ledger, lambda _: None)
+        self._was_open = True
+
+    def _closed(self, exc: Exception) -> None:
+        self._channel = None
+        if self._ready is None or self._ready.done():
+            return
+        if isinstance(exc, exceptions.ChannelClosedByBroker) and exc.reply_code == NOT_FOUND:
+            self._ready.set_exception(Missing(exc.reply_text))
+        else:
+            self._ready.set_exception(explain(exc, self._connection.url, self._connection.connect_timeout_s))
+
+    def _deliver(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        self._received += 1
+        if self._received % (WINDOW // 2) == 0:
+            channel.basic_ack(method.delivery_tag, multiple=True)
+        if method.exchange == topology.EVENTS:
+            self._on_event(body)
+
+    # --- the ledger, after a reconnect ------------------------------------------------------------------------------
+
+    def _read_ledger(self, channel: AmqpChannel) -> None:
+        self._replay = channel
+        since = datetime.fromtimestamp(self._since_s - REPLAY_MARGIN_S, UTC)
+        channel.basic_qos(prefetch_count=WINDOW)
+        channel.basic_consume(topology.LEDGER, self._replayed_record, arguments={"x-stream-offset": since})
+        self._expect_more()
+
+    def _replayed_record(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        self._replayed += 1
+        if self._replayed % (WINDOW // 2) == 0:
+            # on a stream an ack only asks for more
+            channel.basic_ack(method.delivery_tag, multiple=True)
+        if method.exchange == topology.EVENTS:
+            self._on_event(body)
+        self._expect_more()
+
+    def _expect_more(self) -> None:
+        if self._replay_idle is not None:
+            self._replay_idle.cancel()
+        self._replay_idle = asyncio.get_running_loop().call_later(REPLAY_IDLE_S, self._read_all)
+
+    def _read_all(self) -> None:
+        # closing the channel is the one clean way to leave a stream: cancelling makes pika reject what is buffered
+        if self._replay is not None and self._replay.usable:
+            self._replay.close()
+        self._replay = None

@@ -1,0 +1,294 @@
+"""Enqueue jobs and wait for their ends, from a program or the command line.
+
+The order that keeps the promise: the job is confirmed first, then the record of it; only then is it reported as queued.
+"""
+
+import asyncio
+import getpass
+import socket
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from jobrunner import events
+from jobrunner.broker import declare, topology
+from jobrunner.broker.connection import Connection
+from jobrunner.broker.publisher import Answer, Message, Publisher, Refused, Returned, Stored, event_message, job_message
+from jobrunner.config import BrokerUrl
+from jobrunner.durations import format_duration, format_size
+from jobrunner.envelope import MAX_JOB_BYTES, Envelope
+from jobrunner.errors import (
+    BrokerBlocked,
+    JobrunnerError,
+    MessageTooLarge,
+    PermissionRefused,
+    QueueRefused,
+    Unconfirmed,
+    Unroutable,
+)
+from jobrunner.failpoint import failpoint
+from jobrunner.watch import Watch
+
+BATCHES_OPEN = 4
+"""Bulk enqueue: batches of up to 500 jobs under way at once. Memory stays flat however long the input is."""
+
+REFUSED_AGAIN_S = 0.2
+"""First wait after the broker refused a job (queue full); doubles until the client's timeout."""
+
+
+def whoami() -> str:
+    """user@host, for the ledger."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+class Client:
+    """A connection to the broker for one program: `async with Client(url) as client`.
+
+    timeout_s: for connecting and for each confirm. by: who enqueues, for the ledger.
+    Entering raises the broker errors of `jobrunner.errors` (exit code 3).
+    """
+
+    def __init__(self, url: BrokerUrl, *, timeout_s: float = 10.0, by: str | None = None) -> None:
+        self.url = url
+        self.timeout_s = timeout_s
+        self.by = by or whoami()
+        self.connection = Connection(url, role="client", notify=_ignore, connect_timeout_s=timeout_s)
+        self._publisher = Publisher(self.connection, confirm_timeout_s=timeout_s)
+        self._known: set[str] = set()
+        self._ladders: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        await self.connection.connect_once()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.connection.close()
+
+    async def depth(self, queue: str) -> tuple[int, int] | None:
+        """Messages ready and consumers of a queue, as the broker counts them now; None: there is no such queue."""
+        found = await declare.queue_depth(self.connection, queue)
+        if found is not None:
+            self._known.add(queue)
+        return found
+
+    async def enqueue(self, envelope: Envelope) -> None:
+        """Queue one job. Returns once the job and its record are confirmed; creates a missing queue.
+
+        Raises: MessageTooLarge, Unroutable, QueueRefused, BrokerBlocked, Unconfirmed (the job may be queued or not).
+        """
+        failpoint("enqueue.before_publish")
+        await self._store(envelope)
+        await self._record([envelope])
+        failpoint("enqueue.after_confirm")
+
+    async def enqueue_many(
+        self,
+        envelopes: Iterable[Envelope] | AsyncIterable[Envelope],
+        on_answer: Callable[[Envelope, JobrunnerError | None], None],
+    ) -> None:
+        """Queue jobs as they come, many confirms under way at once; the input is read no faster than they arrive.
+
+        on_answer is called for each job in input order: None once it and its record are confirmed, else why not.
+        """
+        under_way: deque[asyncio.Task[list[JobrunnerError | None]]] = deque()
+        batches: deque[list[Envelope]] = deque()
+
+        async def report() -> None:
+            answers = await under_way.popleft()
+            for envelope, answer in zip(batches.popleft(), answers, strict=True):
+                on_answer(envelope, answer)
+
+        async for batch in _batched(envelopes):
+            await self._ensure_all(batch)
+            batches.append(batch)
+            under_way.append(asyncio.create_task(self._enqueue_batch(batch)))
+            await asyncio.sleep(0)
+            while len(under_way) >= BATCHES_OPEN or (under_way and under_way[0].done()):
+                await report()
+        while under_way:
+            await report()
+
+    async def _enqueue_batch(self, batch: Sequence[Envelope]) -> list[JobrunnerError | None]:
+        answers = await _all_answers(self._publisher, [self._message(envelope) for envelope in batch])
+        results: list[JobrunnerError | None] = []
+        for envelope, answer in zip(batch, answers, strict=True):
+            results.append(None if isinstance(answer, Stored) else await self._insist(envelope, answer))
+        stored = [envelope for envelope, error in zip(batch, results, strict=True) if error is None]
+        if stored:
+            try:
+                await self._record(stored)
+            except JobrunnerError as exc:
+                return [error or exc for error in results]
+        return results
+
+    async def _insist(self, envelope: Envelope, answer: Answer) -> JobrunnerError | None:
+        """What the one-by-one way makes of a job that the batch could not store."""
+        if not isinstance(answer, Returned | Refused):
+            return self._unconfirmed(envelope)
+        try:
+            await self._store(envelope)
+        except JobrunnerError as exc:
+            return exc
+        return None
+
+    async def _ensure_all(self, batch: Sequence[Envelope]) -> None:
+        for envelope in batch:
+            if envelope.job.queue not in (self._ladders if envelope.state.not_before_ms else self._known):
+                await self._ensure(envelope)
+
+    async def _ensure(self, envelope: Envelope) -> None:
+        """The queue is there, and for a delayed job the ladder and the way back from it."""
+        queue = envelope.job.queue
+        if queue not in self._known:
+            try:
+                if await declare.queue_depth(self.connection, queue) is None:
+                    await declare.ensure_user_queue(self.connection, queue)
+            except PermissionRefused as exc:
+                # not even a look is allowed on some brokers (RabbitMQ 4.2.6, 4.3.0): the publish itself will tell
+                if exc.fields.get("verb") == "create":
+                    raise Unroutable(queue=queue, user=self.url.user) from exc
+            self._known.add(queue)
+        if envelope.state.not_before_ms and queue not in self._ladders:
+            await declare.ensure_ladder(self.connection, queue)
+            self._ladders.add(queue)
+
+    def _message(self, envelope: Envelope) -> Message:
+        if not envelope.state.not_before_ms:
+            return job_message(envelope, "", envelope.job.queue)
+        delay_s = envelope.state.not_before_ms / 1000 - time.time()
+        return job_message(envelope, *topology.route(max(0.0, delay_s), envelope.job.queue))
+
+    async def _store(self, envelope: Envelope) -> None:
+        """Publish the job until it is stored. A queue that vanished is created again; a full one is tried again."""
+        check_size(envelope)
+        await self._ensure(envelope)
+        deadline = time.monotonic() + self.timeout_s
+        wait_s = REFUSED_AGAIN_S
+        while True:
+            answer = await self._publisher.publish_confirmed(self._message(envelope))
+            failpoint("enqueue.after_publish")
+            match answer:
+                case Stored():
+                    return
+                case Returned():
+                    self._known.discard(envelope.job.queue)
+                    error: JobrunnerError = Unroutable(queue=envelope.job.queue, user=self.url.user)
+                    if time.monotonic() > deadline:
+                        raise error
+                    await self._ensure(envelope)
+                case Refused():
+                    if time.monotonic() + wait_s > deadline:
+                        raise QueueRefused(queue=envelope.job.queue)
+                    await asyncio.sleep(wait_s)
+                    wait_s *= 2
+                case _:
+                    raise self._unconfirmed(envelope)
+
+    async def _record(self, stored: Sequence[Envelope]) -> None:
+        """The `queued` event of jobs that are stored."""
+        jobs = [
+            events.QueuedJob(
+                job=msgspec.Raw(envelope.body),
+                priority=envelope.priority,
+                not_before=envelope.state.not_before_ms / 1000 or None,
+            )
+            for envelope in stored
+        ]
+        runs = {envelope.job.run for envelope in stored}
+        event = events.Queued(at=time.time(), jobs=jobs, by=self.by, run=runs.pop() if len(runs) == 1 else None)
+        message = event_message(event)
+        answer = await self._publisher.publish_confirmed(message)
+        if not isinstance(answer, Stored):
+            # the exchange may not exist yet on a broker where no worker ever started
+            await declare.declare_startup(self.connection, self._publisher)
+            answer = await self._publisher.publish_confirmed(message)
+        if not isinstance(answer, Stored):
+            raise self._unconfirmed(stored[0])
+
+    def _unconfirmed(self, envelope: Envelope) -> JobrunnerError:
+        if self.connection.blocked:
+            return BrokerBlocked(alarm=self.connection.blocked)
+        job_id = envelope.job.id
+        return Unconfirmed(timeout=format_duration(self.timeout_s), job_id=job_id[:8], full_id=job_id)
+
+    def watch(self, *, ids: Sequence[str] = (), run: str | None = None) -> Watch:
+        """The ends of these jobs, or of all jobs of a run: enter it before enqueueing, so that none is missed."""
+        return Watch(self.url, ids=ids, run=run, timeout_s=self.timeout_s)
+
+
+def check_size(envelope: Envelope) -> None:
+    """Raises: MessageTooLarge, naming the largest part."""
+    size = len(envelope.body)
+    if size <= MAX_JOB_BYTES:
+        return
+    job = envelope.job
+    parts = {
+        "args": len(bytes(job.args)),
+        "kwargs": len(bytes(job.kwargs)),
+        "argv": sum(map(len, job.argv or ())),
+        "stdin": len(job.stdin or b""),
+        "env": sum(len(key) + len(value) for key, value in job.env.items()),
+    }
+    name = max(parts, key=lambda part: parts[part])
+    largest = f"{name}: {format_size(parts[name])}"
+    raise MessageTooLarge(size=format_size(size), limit=format_size(MAX_JOB_BYTES), largest=largest)
+
+
+async def _all_answers(publisher: Publisher, messages: Sequence[Message]) -> list[Answer]:
+    """Publish all, wait for all."""
+    answers: list[Answer | None] = [None] * len(messages)
+    left = len(messages)
+    done = asyncio.get_running_loop().create_future()
+
+    def answered(index: int, answer: Answer) -> None:
+        nonlocal left
+        answers[index] = answer
+        left -= 1
+        if not left and not done.done():
+            done.set_result(None)
+
+    for index, message in enumerate(messages):
+        publisher.publish(message, lambda answer, index=index: answered(index, answer))  # type: ignore[misc]
+    if messages:
+        await done
+    return [answer for answer in answers if answer is not None]
+
+
+async def _batched(envelopes: Iterable[Envelope] | AsyncIterable[Envelope]) -> AsyncIterator[list[Envelope]]:
+    """Batches of one `queued` event: up to 500 jobs and 256 KiB."""
+    batch: list[Envelope] = []
+    size = 0
+    async for envelope in _each(envelopes):
+        if batch and size + len(envelope.body) > events.QUEUED_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(envelope)
+        size += len(envelope.body)
+        if len(batch) >= events.QUEUED_BATCH_JOBS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+async def _each(envelopes: Iterable[Envelope] | AsyncIterable[Envelope]) -> AsyncIterator[Envelope]:
+    if isinstance(envelopes, AsyncIterable):
+        async for envelope in envelopes:
+            yield envelope
+        return
+    for envelope in envelopes:
+        yield envelope
+
+
+def _ignore(_message: object) -> None:
+    """A client asks its connection; it is not told."""
