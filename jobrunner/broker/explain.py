@@ -69,7 +69,8 @@ def explain(exc: BaseException, url: BrokerUrl, timeout_s: float, *, verb: str =
             | exceptions.IncompatibleProtocolError()
         ):
             return _while_opening(cause, url)
-    return BrokerLost(address=url.address, reason=reason_of(cause))
+        case _:
+            return BrokerLost(address=url.address, reason=reason_of(cause))
 
 
 def _innermost(exc: BaseException) -> BaseException:

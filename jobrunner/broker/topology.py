@@ -255,7 +255,10 @@ def _policies(vhost: str, broker_version: str) -> list[dict[str, Any]]:
     }
     # a policy with one key that a queue type lacks is skipped whole: the first falls on quorum queues, the second on
     # classic ones
-    rows = [("jobrunner-work", 5, quorum), ("jobrunner-classic", 4, {"dead-letter-exchange": DLX})]
+    rows: list[tuple[str, int, dict[str, Any]]] = [
+        ("jobrunner-work", 5, quorum),
+        ("jobrunner-classic", 4, {"dead-letter-exchange": DLX}),
+    ]
     return [
         {
             "vhost": vhost,

@@ -1,0 +1,279 @@
+"""One AMQP connection on the running asyncio loop, opened again for as long as it is wanted.
+
+pika may be used from the loop only, and every callback here only passes a message on.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+from pika import exceptions
+
+from jobrunner.broker.amqp import AmqpChannel, AmqpConnection
+from jobrunner.broker.explain import explain
+from jobrunner.broker.parameters import parameters
+from jobrunner.config import BrokerUrl
+from jobrunner.errors import BrokerLost, GuestRemote, JobrunnerError, LoginRefused
+
+BACKOFF_FIRST_S = 0.5
+BACKOFF_LARGEST_S = 30.0
+REFUSED_LOGIN_S = 30.0
+"""Between tries while the login is refused: more often would lock accounts and fill the broker's log."""
+
+
+class ConnectionUp(msgspec.Struct, frozen=True):
+    """Open. epoch: how often it has been opened, from 1."""
+
+    role: str
+    epoch: int
+
+
+class ConnectionDown(msgspec.Struct, frozen=True):
+    """Lost, or a try failed. retry_in_s: seconds until the next try; None when there will be none."""
+
+    role: str
+    epoch: int
+    error: JobrunnerError
+    retry_in_s: float | None
+
+
+class ConnectionBlocked(msgspec.Struct, frozen=True):
+    """The broker takes no publishes (memory or disk alarm). reason: its own word."""
+
+    role: str
+    reason: str
+
+
+class ConnectionUnblocked(msgspec.Struct, frozen=True):
+    """The alarm is over."""
+
+    role: str
+
+
+ConnectionMessage = ConnectionUp | ConnectionDown | ConnectionBlocked | ConnectionUnblocked
+
+
+class ConnectionUser(Protocol):
+    """Who holds channels on a connection: told before anyone is notified."""
+
+    def connection_up(self) -> None:
+        """Open channels now."""
+
+    def connection_down(self) -> None:
+        """All channels are gone."""
+
+
+def jittered(tries: int, first_s: float = BACKOFF_FIRST_S, largest_s: float = BACKOFF_LARGEST_S) -> float:
+    """Full jitter: a random time in seconds whose upper bound doubles with each try, counted from 0."""
+    ceiling_s = min(largest_s, 2 * first_s * 2 ** min(tries, 30))
+    return random.uniform(first_s, ceiling_s)  # noqa: S311 - spreads reconnects, guards nothing
+
+
+class Connection:
+    """One AMQP connection.
+
+    role: its name in messages and in the broker's list of connections. notify: called from the loop with each
+    `ConnectionMessage`; must not raise. heartbeat_s: both sides give up after about that many seconds of silence.
+    connect_timeout_s: bound of one try, from the name look-up to the open virtual host.
+
+    epoch: how often it has been opened, from 1. blocked: why the broker takes no publishes, or None.
+    known: what this process has seen to exist in the broker, so that it need not ask again.
+    """
+
+    def __init__(
+        self,
+        url: BrokerUrl,
+        *,
+        role: str,
+        notify: Callable[[ConnectionMessage], None],
+        heartbeat_s: int = 20,
+        connect_timeout_s: float = 10.0,
+    ) -> None:
+        # pika logs failures that are reported here in words, and at some levels the bodies of messages
+        logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
+        self.url = url
+        self.role = role
+        self.heartbeat_s = heartbeat_s
+        self.connect_timeout_s = connect_timeout_s
+        self.epoch = 0
+        self.is_open = False
+        self.blocked: str | None = None
+        self.server_properties: dict[str, Any] = {}
+        self.known: set[str] = set()
+        self._notify = notify
+        self._users: list[ConnectionUser] = []
+        self._amqp: AmqpConnection | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._wanted = False
+        self._tries = 0
+        self._first: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.role} {self.url.masked} epoch={self.epoch}{' open' if self.is_open else ''}>"
+
+    @property
+    def server_version(self) -> str:
+        """The broker's version, such as `3.10.8`; empty before the first connect."""
+        version = self.server_properties.get("version", "")
+        return version if isinstance(version, str) else ""
+
+    def start(self) -> None:
+        """Connect now, and again for ever: full jitter between 0.5 and 30 s, 30 s while the login is refused."""
+        self._wanted = True
+        if self._amqp is None and self._timer is None:
+            self._connect()
+
+    async def connect_once(self) -> None:
+        """One try; from its success on, as after `start`.
+
+        Raises: JobrunnerError, explained, within connect_timeout_s.
+        """
+        if self.is_open:
+            return
+        if self._amqp is None:
+            self._cancel_timers()
+            self._connect()
+        self._first = asyncio.get_running_loop().create_future()
+        try:
+            await self._first
+            self._wanted = True
+        except BaseException:
+            await self.close()
+            raise
+        finally:
+            self._first = None
+
+    def proven(self) -> None:
+        """A channel works on it: the next loss is retried soon. Only connecting proves little: a broker that is
+        starting or failing accepts and hangs up.
+        """
+        self._tries = 0
+
+    def attach(self, user: ConnectionUser) -> None:
+        """Tell `user` of each opening and loss; at once if it is open."""
+        self._users.append(user)
+        if self.is_open:
+            user.connection_up()
+
+    def detach(self, user: ConnectionUser) -> None:
+        """The opposite of attach."""
+        if user in self._users:
+            self._users.remove(user)
+
+    def open_channel(self, on_open: Callable[[AmqpChannel], None], on_close: Callable[[Exception], None]) -> None:
+        """Open a channel. on_close: called once, with pika's exception, however it ends.
+
+        Raises: BrokerLost when the connection is not open.
+        """
+        if self._amqp is None or not self.is_open:
+            raise BrokerLost(address=self.url.address, reason="not connected")
+        try:
+            channel = self._amqp.channel(on_open_callback=on_open)  # type: ignore[arg-type]
+        except exceptions.AMQPError as exc:
+            raise BrokerLost(address=self.url.address, reason=str(exc) or type(exc).__name__) from exc
+        channel.add_on_close_callback(lambda _channel, reason: on_close(reason))
+
+    def abort(self, reason: str) -> None:
+        """Drop the socket now, without waiting for the broker; what waits for an answer gets `unknown`.
+
+        It is opened again if it is wanted.
+        """
+        if self._amqp is not None:
+            self.is_open = False
+            self._amqp.abort(BrokerLost(address=self.url.address, reason=reason))
+
+    async def close(self, timeout_s: float = 1.0) -> None:
+        """Close for good: politely within `timeout_s`, then by dropping the socket. A blocked broker is not asked."""
+        self._wanted = False
+        self._cancel_timers()
+        if self._amqp is None:
+            return
+        self._gone = asyncio.get_running_loop().create_future()
+        polite = self.is_open and self.blocked is None and self._amqp.given_up_for is None
+        self.is_open = False
+        if polite:
+            self._amqp.close()
+            await asyncio.wait([self._gone], timeout=timeout_s)
+        if self._amqp is not None:
+            self._amqp.abort(BrokerLost(address=self.url.address, reason="closed"))
+            await asyncio.wait([self._gone], timeout=timeout_s)
+
+    # --- one try ----------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        self._deadline = loop.call_later(self.connect_timeout_s, self._on_deadline)
+        self._amqp = AmqpConnection(
+            parameters(self.url, self.role, heartbeat_s=self.heartbeat_s, timeout_s=self.connect_timeout_s),
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_lost,
+            on_close_callback=self._on_lost,
+            custom_ioloop=loop,
+        )
+        self._amqp.add_on_connection_blocked_callback(self._on_blocked)
+        self._amqp.add_on_connection_unblocked_callback(self._on_unblocked)
+
+    def _on_deadline(self) -> None:
+        if self._amqp is not None:
+            self._amqp.abort(TimeoutError())
+
+    def _on_open(self, amqp: Any) -> None:
+        self._cancel_timers()
+        self.is_open = True
+        self.epoch += 1
+        self.server_properties = dict(amqp.server_properties or {})
+        for user in tuple(self._users):
+            user.connection_up()
+        self._notify(ConnectionUp(self.role, self.epoch))
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
+
+    def _on_lost(self, amqp: Any, exc: Any) -> None:
+        if self._amqp is None or amqp is not self._amqp:
+            return
+        cause = amqp.given_up_for or exc
+        self._amqp = None
+        self.is_open = False
+        self.blocked = None
+        self._cancel_timers()
+        for user in tuple(self._users):
+            user.connection_down()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+            return
+        error = explain(cause, self.url, self.connect_timeout_s)
+        if self._first is not None and not self._first.done():
+            self._first.set_exception(error)
+            return
+        self._notify(ConnectionDown(self.role, self.epoch, error, self._schedule(error)))
+
+    def _schedule(self, error: JobrunnerError) -> float | None:
+        if not self._wanted:
+            return None
+        if isinstance(error, LoginRefused | GuestRemote):
+            retry_in_s = REFUSED_LOGIN_S
+        else:
+            retry_in_s = jittered(self._tries)
+            self._tries += 1
+        self._timer = asyncio.get_running_loop().call_later(retry_in_s, self._connect)
+        return retry_in_s
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._timer, self._deadline):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._deadline = None
+
+    def _on_blocked(self, _amqp: Any, method_frame: Any) -> None:
+        self.blocked = str(method_frame.method.reason)
+        self._notify(ConnectionBlocked(self.role, self.blocked))
+
+    def _on_unblocked(self, _amqp: Any, _method_frame: Any) -> None:
+        self.blocked = None
+        self._notify(ConnectionUnblocked(self.role))

@@ -1,0 +1,225 @@
+"""Declaring what `topology` lists, and asking what exists, each time on a channel that is thrown away afterwards.
+
+The broker answers a refused declare by closing the channel, so no other work may be on it.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+from pika import exceptions
+
+from jobrunner import envelope, events
+from jobrunner.broker import topology
+from jobrunner.broker.amqp import AmqpChannel
+from jobrunner.broker.connection import Connection
+from jobrunner.broker.explain import explain
+from jobrunner.broker.publisher import Publisher, Stored, event_message
+from jobrunner.broker.topology import Binding, Declaration, Exchange, Queue
+from jobrunner.errors import BrokerLost, EntityDiffers, PermissionRefused
+
+if TYPE_CHECKING:
+    from pika.exchange_type import ExchangeType
+
+DECLARE_TIMEOUT_S = 30.0
+"""Bound of one exchange with the broker, such as the whole ladder."""
+
+_NOT_FOUND = 404
+
+
+class Missing(Exception):
+    """The broker has no such queue or exchange. text: its own words, which name it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+
+class _Channel:
+    """A channel on which one thing at a time is awaited; its end raises there."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiter: asyncio.Future[Any] | None = None
+        self._ended: Exception | None = None
+        self.amqp: AmqpChannel
+
+    async def open(self) -> None:
+        """Open it. Raises: BrokerLost."""
+
+        def start(done: Callable[[Any], None]) -> None:
+            self._connection.open_channel(done, self._on_close)
+
+        self.amqp = await self.ask(start)
+
+    async def ask(self, send: Callable[[Callable[[Any], None]], object]) -> Any:
+        """The answer to what `send` sends, given the callback for it.
+
+        Raises: what closed the channel; TimeoutError.
+        """
+        if self._ended is not None:
+            raise self._ended
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        send(lambda answer: None if waiter.done() else waiter.set_result(answer))
+        async with asyncio.timeout(DECLARE_TIMEOUT_S):
+            return await waiter
+
+    def _on_close(self, reason: Exception) -> None:
+        self._ended = reason
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(reason)
+
+    def close(self) -> None:
+        """Close it, without waiting."""
+        if hasattr(self, "amqp") and self.amqp.usable:
+            self.amqp.close()
+
+
+@contextlib.asynccontextmanager
+async def _throwaway(connection: Connection, verb: str = "create") -> AsyncIterator[_Channel]:
+    """A channel for a few declares. Raises: Missing for 404, otherwise JobrunnerError."""
+    channel = _Channel(connection)
+    try:
+        await channel.open()
+        yield channel
+    except exceptions.ChannelClosedByBroker as exc:
+        if exc.reply_code == _NOT_FOUND:
+            raise Missing(exc.reply_text) from exc
+        raise explain(exc, connection.url, DECLARE_TIMEOUT_S, verb=verb) from exc
+    except (exceptions.AMQPError, TimeoutError) as exc:
+        raise explain(exc, connection.url, DECLARE_TIMEOUT_S, verb=verb) from exc
+    finally:
+        channel.close()
+
+
+def _send(channel: AmqpChannel, declaration: Declaration, done: Callable[[Any], None] | None) -> None:
+    """Declare one thing. done None: the broker is not to answer, and the next can follow at once."""
+    match declaration:
+        case Exchange(name=name, kind=kind, arguments=arguments):
+            exchange_type = cast("ExchangeType", kind)
+            channel.exchange_declare(name, exchange_type, durable=True, arguments=arguments, callback=done)
+        case Queue(name=name, arguments=arguments):
+            channel.queue_declare(name, durable=True, arguments=arguments, callback=done)
+        case Binding(source=source, destination=destination, key=key, to_exchange=True):
+            channel.exchange_bind(destination, source, key, callback=done)
+        case Binding(source=source, destination=destination, key=key):
+            channel.queue_bind(destination, source, key, callback=done)
+
+
+def _send_passive(channel: AmqpChannel, entity: Exchange | Queue, done: Callable[[Any], None] | None) -> None:
+    if isinstance(entity, Queue):
+        channel.queue_declare(entity.name, passive=True, callback=done)
+    else:
+        channel.exchange_declare(entity.name, passive=True, callback=done)
+
+
+async def declare(connection: Connection, declarations: Iterable[Declaration]) -> None:
+    """Create what is not there yet. All are sent at once; the answer to the last one stands for all.
+
+    Raises: PermissionRefused (403), EntityDiffers (406), BrokerLost, also for a binding whose ends are missing.
+    """
+    *before, last = declarations
+    try:
+        async with _throwaway(connection) as channel:
+            for declaration in before:
+                _send(channel.amqp, declaration, None)
+            await channel.ask(lambda done: _send(channel.amqp, last, done))
+    except Missing as exc:
+        raise BrokerLost(address=connection.url.address, reason=exc.text) from exc
+
+
+async def exists(connection: Connection, entities: Iterable[Exchange | Queue]) -> bool:
+    """Whether all of these are there. A refusal counts as there: from RabbitMQ 4.2.6 asking needs a right.
+
+    Raises: JobrunnerError.
+    """
+    *before, last = entities
+    try:
+        async with _throwaway(connection) as channel:
+            for entity in before:
+                _send_passive(channel.amqp, entity, None)
+            await channel.ask(lambda done: _send_passive(channel.amqp, last, done))
+    except Missing:
+        return False
+    except PermissionRefused:
+        return True
+    return True
+
+
+async def declare_startup(connection: Connection, publisher: Publisher) -> None:
+    """What a worker needs before its first job. Who creates the ledger also publishes its first record, `genesis`.
+
+    Raises: PermissionRefused when something is missing and this user may not create it; EntityDiffers; BrokerLost.
+    """
+    declarations = topology.startup()
+    entities = [each for each in declarations if not isinstance(each, Binding)]
+    has_ledger = await exists(connection, [Queue(topology.LEDGER, {})])
+    try:
+        await declare(connection, declarations)
+    except PermissionRefused:
+        # an administrator has declared it, and a worker's user need not be able to
+        if not await exists(connection, entities):
+            raise
+    if not has_ledger:
+        await publish_genesis(publisher)
+
+
+async def publish_genesis(publisher: Publisher) -> None:
+    """The first record of a ledger: tells this stream from one of the same name that came before or after it.
+
+    Raises: BrokerLost when it was not stored.
+    """
+    answer = await publisher.publish_confirmed(event_message(events.Genesis(at=time.time(), id=envelope.new_id())))
+    if not isinstance(answer, Stored):
+        raise BrokerLost(address=publisher.connection.url.address, reason=f"the ledger took no record: {answer}")
+
+
+async def ensure_user_queue(connection: Connection, queue: str) -> None:
+    """Create the queue unless it is there; one that someone else made, with whatever settings, is used as it is.
+
+    Raises: PermissionRefused, BrokerLost.
+    """
+    with contextlib.suppress(EntityDiffers):
+        await declare(connection, [topology.user_queue(queue)])
+
+
+async def ensure_ladder(connection: Connection, queue: str) -> None:
+    """Make sure that delayed jobs find the ladder, and from it `queue`. Asks once in a process, then remembers.
+
+    Raises: PermissionRefused, EntityDiffers, BrokerLost.
+    """
+    top = topology.level(topology.LEVELS - 1)
+    if top not in connection.known:
+        if not await exists(connection, [Exchange(top, "topic")]):
+            await declare(connection, [*topology.startup(), *topology.ladder()])
+        connection.known.add(top)
+    binding = topology.jobs_binding(queue)
+    if binding.key not in connection.known:
+        await _bind(connection, binding)
+        connection.known.add(binding.key)
+
+
+async def _bind(connection: Connection, binding: Binding) -> None:
+    with contextlib.suppress(PermissionRefused):  # then an administrator has bound it, or it shows in `unrouted`
+        try:
+            async with _throwaway(connection) as channel:
+                await channel.ask(lambda done: _send(channel.amqp, binding, done))
+        except Missing:
+            await ensure_user_queue(connection, binding.destination)
+            await declare(connection, [*topology.startup(), binding])
+
+
+async def queue_depth(connection: Connection, queue: str) -> tuple[int, int] | None:
+    """Ready messages and consumers of a queue; None if there is no such queue. 0 is no proof of emptiness: messages
+    at work do not count, and a quorum queue's leader may not have answered in time.
+
+    Raises: JobrunnerError; PermissionRefused from RabbitMQ 4.2.6 for a user who may not create the queue.
+    """
+    try:
+        async with _throwaway(connection, "read") as channel:
+            answer = await channel.ask(lambda done: channel.amqp.queue_declare(queue, passive=True, callback=done))
+    except Missing:
+        return None
+    return answer.method.message_count, answer.method.consumer_count

@@ -1,0 +1,123 @@
+"""What is published, and what the broker can answer to it: two closed sets of types."""
+
+import time
+from typing import Final
+
+import msgspec
+from pika import spec
+
+from jobrunner import events
+from jobrunner.broker import topology
+from jobrunner.envelope import JOB_TYPE, Envelope
+
+MAX_HEADER_BYTES: Final = 8 * 1024
+"""Of a publish's headers once encoded. A header frame larger than the connection's frame size would end the connection,
+and pika does not look."""
+
+_JSON_TYPES = frozenset({JOB_TYPE, events.EVENT_TYPE})
+_PERSISTENT = 2
+_TRANSIENT = 1
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One publish. message_id: unique among those in flight. headers: flat, integers and strings only.
+
+    priority: 0 to 9, or None to leave it to the queue.
+    """
+
+    exchange: str
+    key: str
+    body: bytes
+    message_id: str
+    type: str
+    priority: int | None = None
+    headers: dict[str, int | str] = {}
+    persistent: bool = True
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """Confirmed: the broker has it in a queue, and on disk as far as that queue does it."""
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """No queue took it; it is nowhere. text, code: the broker's words, such as NO_ROUTE and 312."""
+
+    text: str
+    code: int
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The broker did not take it; it is nowhere.
+
+    code: 0 for a queue that is full or down, and for what cannot be sent; 403 no permission, 404 no such exchange,
+    406 too large.
+    """
+
+    reason: str
+    code: int = 0
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """No answer: it may or may not be stored. To be published again with the same ids.
+
+    code: what closed the channel under it (403, 404, 406), or 0: then any of those in flight can be to blame.
+    """
+
+    reason: str
+    code: int = 0
+
+
+Answer = Stored | Returned | Refused | Unknown
+
+STORED: Final = Stored()
+
+
+def job_message(
+    envelope: Envelope, exchange: str, key: str, extra_headers: dict[str, int | str] | None = None
+) -> Message:
+    """The publish of a job. Its headers are made from its state alone: nothing that was received is ever copied, since
+    RabbitMQ up to 3.13 takes a copied `x-death` for a cycle and keeps the message for ever.
+    """
+    headers = envelope.state.headers()
+    if extra_headers:
+        headers |= extra_headers
+    return Message(exchange, key, envelope.body, envelope.job.id, JOB_TYPE, envelope.priority, headers)
+
+
+def event_message(event: events.Event) -> Message:
+    """The publish of an event."""
+    kind = events.kind_of(event)
+    match event:
+        case events.Genesis():
+            key = topology.event_key(kind, None, "-")
+        case events.Queued(jobs=jobs, run=run):
+            message_id = events.message_id(event)
+            key = topology.event_key(kind, run, "-" if len(jobs) > 1 else message_id.partition(".")[0])
+            return Message(topology.EVENTS, key, events.encode(event), message_id, events.EVENT_TYPE)
+        case _:
+            key = topology.event_key(kind, event.run, event.id)
+    return Message(topology.EVENTS, key, events.encode(event), events.message_id(event), events.EVENT_TYPE)
+
+
+def properties_of(message: Message) -> spec.BasicProperties:
+    """The AMQP properties of a publish. Raises: ValueError when the headers are over 8 KiB."""
+    headers = message.headers
+    if headers and (size := _encoded_bytes(headers)) > MAX_HEADER_BYTES:
+        raise ValueError(f"its headers have {size} bytes, over {MAX_HEADER_BYTES}")
+    return spec.BasicProperties(
+        content_type="application/json" if message.type in _JSON_TYPES else None,
+        headers=headers or None,
+        delivery_mode=_PERSISTENT if message.persistent else _TRANSIENT,
+        priority=message.priority,
+        message_id=message.message_id,
+        timestamp=int(time.time()) if message.exchange != topology.EVENTS else None,
+        type=message.type,
+    )
+
+
+def _encoded_bytes(headers: dict[str, int | str]) -> int:
+    """Size of a header table, from above. Source: AMQP 0-9-1 specification, 4.2.5.5 "Field tables"."""
+    return 4 + sum(
+        1 + len(name.encode()) + (5 + len(value.encode()) if isinstance(value, str) else 9)
+        for name, value in headers.items()
+    )
