@@ -16,15 +16,14 @@ import msgspec
 
 from jobrunner import events
 from jobrunner.broker import declare, topology
-from jobrunner.broker.connection import Connection
+from jobrunner.broker.connection import Connection, ConnectionBlocked, ConnectionMessage, ConnectionUnblocked
 from jobrunner.broker.publisher import Answer, Message, Publisher, Refused, Returned, Stored, event_message, job_message
 from jobrunner.config import BrokerUrl
-from jobrunner.durations import format_duration, format_size
-from jobrunner.envelope import MAX_JOB_BYTES, Envelope
+from jobrunner.durations import format_duration
+from jobrunner.envelope import Envelope, check_size
 from jobrunner.errors import (
     BrokerBlocked,
     JobrunnerError,
-    MessageTooLarge,
     PermissionRefused,
     QueueRefused,
     Unconfirmed,
@@ -60,10 +59,12 @@ class Client:
         self.url = url
         self.timeout_s = timeout_s
         self.by = by or whoami()
-        self.connection = Connection(url, role="client", notify=_ignore, connect_timeout_s=timeout_s)
+        self.connection = Connection(url, role="client", notify=self._notified, connect_timeout_s=timeout_s)
         self._publisher = Publisher(self.connection, confirm_timeout_s=timeout_s)
         self._known: set[str] = set()
         self._ladders: set[str] = set()
+        self._alarm: str | None = None
+        self._alarm_over: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         await self.connection.connect_once()
@@ -72,7 +73,20 @@ class Client:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._alarm_over is not None:
+            self._alarm_over.cancel()
         await self.connection.close()
+        self._publisher.close()
+
+    def _notified(self, message: ConnectionMessage) -> None:
+        """A blocked broker answers nothing at all: what is under way is given up after the client's timeout."""
+        if isinstance(message, ConnectionBlocked):
+            self._alarm = message.reason
+            loop = asyncio.get_running_loop()
+            self._alarm_over = loop.call_later(self.timeout_s, self.connection.abort, message.reason)
+        elif isinstance(message, ConnectionUnblocked) and self._alarm_over is not None:
+            self._alarm = None
+            self._alarm_over.cancel()
 
     async def depth(self, queue: str) -> tuple[int, int] | None:
         """Messages ready and consumers of a queue, as the broker counts them now; None: there is no such queue."""
@@ -216,32 +230,14 @@ class Client:
             raise self._unconfirmed(stored[0])
 
     def _unconfirmed(self, envelope: Envelope) -> JobrunnerError:
-        if self.connection.blocked:
-            return BrokerBlocked(alarm=self.connection.blocked)
+        if self._alarm is not None:
+            return BrokerBlocked(alarm=self._alarm)
         job_id = envelope.job.id
         return Unconfirmed(timeout=format_duration(self.timeout_s), job_id=job_id[:8], full_id=job_id)
 
     def watch(self, *, ids: Sequence[str] = (), run: str | None = None) -> Watch:
         """The ends of these jobs, or of all jobs of a run: enter it before enqueueing, so that none is missed."""
         return Watch(self.url, ids=ids, run=run, timeout_s=self.timeout_s)
-
-
-def check_size(envelope: Envelope) -> None:
-    """Raises: MessageTooLarge, naming the largest part."""
-    size = len(envelope.body)
-    if size <= MAX_JOB_BYTES:
-        return
-    job = envelope.job
-    parts = {
-        "args": len(bytes(job.args)),
-        "kwargs": len(bytes(job.kwargs)),
-        "argv": sum(map(len, job.argv or ())),
-        "stdin": len(job.stdin or b""),
-        "env": sum(len(key) + len(value) for key, value in job.env.items()),
-    }
-    name = max(parts, key=lambda part: parts[part])
-    largest = f"{name}: {format_size(parts[name])}"
-    raise MessageTooLarge(size=format_size(size), limit=format_size(MAX_JOB_BYTES), largest=largest)
 
 
 async def _all_answers(publisher: Publisher, messages: Sequence[Message]) -> list[Answer]:
@@ -288,7 +284,3 @@ async def _each(envelopes: Iterable[Envelope] | AsyncIterable[Envelope]) -> Asyn
         return
     for envelope in envelopes:
         yield envelope
-
-
-def _ignore(_message: object) -> None:
-    """A client asks its connection; it is not told."""

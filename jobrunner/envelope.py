@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from jobrunner.errors import JobrunnerError
+from jobrunner.durations import format_size
+from jobrunner.errors import JobrunnerError, MessageTooLarge
 
 VERSION: Final = 1
 JOB_TYPE: Final = "jobrunner.job"
@@ -205,3 +206,21 @@ def decode(body: bytes, message_id: str | None) -> Job:
     if job.argv is not None and any("\0" in word for word in job.argv):
         raise MalformedMessage(reason="argv holds a NUL character")
     return job
+
+
+def check_size(envelope: Envelope) -> None:
+    """Raises: MessageTooLarge, naming the largest part."""
+    size = len(envelope.body)
+    if size <= MAX_JOB_BYTES:
+        return
+    job = envelope.job
+    parts = {
+        "args": len(bytes(job.args)),
+        "kwargs": len(bytes(job.kwargs)),
+        "argv": sum(map(len, job.argv or ())),
+        "stdin": len(job.stdin or b""),
+        "env": sum(len(key) + len(value) for key, value in job.env.items()),
+    }
+    name = max(parts, key=lambda part: parts[part])
+    largest = f"{name}: {format_size(parts[name])}"
+    raise MessageTooLarge(size=format_size(size), limit=format_size(MAX_JOB_BYTES), largest=largest)

@@ -121,10 +121,10 @@ def end_of(event: events.Succeeded | events.Dead | events.Cancelled | events.Exp
         result=None if succeeded is None else msgspec.Raw(bytes(succeeded.result)),
         truncated=succeeded is not None and succeeded.truncated,
         error=event.error if isinstance(event, events.Dead) else None,
-        started_at=ran and ran.started_at,
+        started_at=ran.started_at if ran else None,
         took_s=ran.ended_at - ran.started_at if ran is not None and ran.ended_at is not None else None,
-        stdout=ran and ran.stdout,
-        stderr=ran and ran.stderr,
+        stdout=ran.stdout if ran else None,
+        stderr=ran.stderr if ran else None,
     )
 
 
