@@ -71,6 +71,14 @@ def format_duration(seconds: float) -> str:
     return f"{days}d{hours}h" if hours else f"{days}d"
 
 
+def format_about(seconds: float) -> str:
+    """A duration in its largest sensible unit, for sentences: `45 s`, `10 min`, `29 h`, `3 d`."""
+    for unit, unit_s, limit in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 48 * 3600)):
+        if round(seconds) < limit:
+            return f"{round(seconds / unit_s)} {unit}"
+    return f"{round(seconds / 86400)} d"
+
+
 def format_size(size_bytes: int) -> str:
     """A size for people: `812 B`, `64.0 KiB`, `41.2 MiB`."""
     size = float(size_bytes)

@@ -177,6 +177,14 @@ class LocalBrokerFailed(BrokerError):
     hint_text = "jobrunner broker run"
 
 
+class LocalPortTaken(BrokerError):
+    """port."""
+
+    code = "local_port_taken"
+    text = "The private broker cannot use port {port}: another program listens there."
+    hint_text = "jobrunner broker start  (takes a free port)"
+
+
 # --- exit 2: what was typed -----------------------------------------------------------------------------------------
 
 
@@ -403,6 +411,29 @@ class JobFailed(JobrunnerError):
     code = "job_failed"
     exit_code = 1
     text = "{job_id} died after {tries}: {error}"
+
+
+class JobExpired(JobrunnerError):
+    """job_id (short)."""
+
+    code = "job_expired"
+    exit_code = 1
+    text = "{job_id} expired: no worker started it in time."
+
+
+class JobCancelled(JobrunnerError):
+    """job_id (short)."""
+
+    code = "job_cancelled"
+    exit_code = 1
+    text = "{job_id} was cancelled."
+
+
+class ResultCut(PartlyDone):
+    """job_id (short)."""
+
+    code = "result_cut"
+    text = "{job_id} succeeded, but its output was over 1 MiB and is cut."
 
 
 class Unconfirmed(PartlyDone):

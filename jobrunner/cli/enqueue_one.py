@@ -1,0 +1,152 @@
+"""One job: publish it, say so, and with `--wait` print what comes of it."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from jobrunner.cli import out
+from jobrunner.cli.enqueue_plan import Plan, route_of
+from jobrunner.cli.enqueue_result import finish
+from jobrunner.cli.shared import Shared
+from jobrunner.client import Client, check_size
+from jobrunner.durations import format_about
+from jobrunner.errors import WaitTimeout
+from jobrunner.instants import show_instant
+from jobrunner.watch import End
+
+
+def enqueue_one(shared: Shared, plan: Plan, options: Mapping[str, Any]) -> int:
+    """Do it. Gives the exit code. Raises: the broker's errors, WaitTimeout, KeyboardInterrupt with a sentence."""
+    check_size(plan.envelope)
+    if options["dry_run"]:
+        show_dry_run(shared, plan)
+        return 0
+    task = _One(shared, plan)
+    work = task.and_wait(options["wait_timeout"]) if options["wait"] else task.alone()
+    try:
+        end = asyncio.run(work)
+    except KeyboardInterrupt as exc:
+        exc.args = (task.interrupted(),)
+        raise
+    if end is None:
+        return 0
+    return finish(shared, plan, end, task.document(), exit_code=options["exit_code"])
+
+
+class _One:
+    """The way of one job to the broker and back."""
+
+    def __init__(self, shared: Shared, plan: Plan) -> None:
+        settings = shared.settings
+        self._shared = shared
+        self._plan = plan
+        self._consumers: int | None = None
+        self._is_queued = False
+        self._client = Client(settings.url, timeout_s=settings.connect_timeout_s)
+
+    async def alone(self) -> None:
+        """Queue it and say so."""
+        async with self._client as client:
+            await self._publish(client)
+        self._echo()
+
+    async def and_wait(self, timeout_s: float | None) -> End:
+        """Queue it and give its end. Raises: WaitTimeout."""
+        job_id = self._plan.envelope.job.id
+        async with self._client as client, client.watch(ids=[job_id]) as watch:
+            await self._publish(client)
+            self._warn()
+            end = await watch.next(timeout_s)
+        if end is None:
+            # no hint yet: nothing but --wait itself can wait, and the same line again would queue a second job
+            raise WaitTimeout(after=format_about(timeout_s or 0.0), job_id=job_id[:8], full_id=job_id, hint="")
+        return end
+
+    async def _publish(self, client: Client) -> None:
+        await client.enqueue(self._plan.envelope)
+        self._is_queued = True
+        if self._shared.json or ((sys.stdout.isatty() or sys.stderr.isatty()) and not self._shared.quiet):
+            depth = await client.depth(self._plan.envelope.job.queue)
+            self._consumers = depth[1] if depth else None
+
+    def interrupted(self) -> str:
+        """How it stands at Ctrl-C."""
+        job_id = self._plan.envelope.job.id
+        if self._is_queued:
+            return f"{job_id[:8]} goes on. Its id: {job_id}"
+        return f"{job_id[:8]} may be queued or not. Again with --id {job_id}"
+
+    def _echo(self) -> None:
+        job = self._plan.envelope.job
+        if self._shared.json:
+            out.emit_json(self.document())
+        elif self._shared.quiet or not sys.stdout.isatty():
+            out.emit(job.id)
+        else:
+            note = "" if self._plan.is_checked else "  (arguments not checked)"
+            due = f", {show_instant(due_s)}" if (due_s := self._due_s()) else ""
+            shown = out.printable(self._plan.shown)
+            arrow = out.plain("→", sys.stdout)
+            out.emit(f"{self._shared.mark('✓')} {job.id[:8]}  {shown}  {arrow} {job.queue}{due}{note}")
+        self._warn()
+
+    def _warn(self) -> None:
+        for warning in self._warnings():
+            self._shared.warn(warning["text"])
+            self._shared.talk(f"  Start one:  {warning['fix']}")
+
+    def _warnings(self) -> list[dict[str, str]]:
+        if self._consumers != 0:
+            return []
+        queue = self._plan.envelope.job.queue
+        words = ["jobrunner worker", "" if queue == "task_queue" else f"-q {queue}"]
+        words.append("--allow-commands" if self._plan.needs_commands else "")
+        text = f"No worker listens on '{queue}'. The job waits safely."
+        return [{"code": "no_worker", "text": text, "fix": " ".join(word for word in words if word)}]
+
+    def _due_s(self) -> float:
+        return self._plan.envelope.state.not_before_ms / 1000
+
+    def document(self) -> dict[str, Any]:
+        """The job as `--json` shows it."""
+        return describe(self._plan) | {
+            "duplicate": False,
+            "consumers": self._consumers,
+            "warnings": self._warnings(),
+        }
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """What a job is and where it goes."""
+    job = plan.envelope.job
+    due_ms = plan.envelope.state.not_before_ms
+    return {
+        "id": job.id,
+        "queue": job.queue,
+        "task": job.task,
+        "argv": job.argv,
+        "not_before": out.iso(due_ms / 1000) if due_ms else None,
+    }
+
+
+def show_dry_run(shared: Shared, plan: Plan) -> None:
+    """Message and route, as they would be published."""
+    exchange, key = route_of(plan.envelope)
+    if shared.json:
+        route = {"exchange": exchange, "routing_key": key}
+        out.emit_json(describe(plan) | {"route": route, "message": msgspec.Raw(plan.envelope.body)})
+        return
+    headers = {**plan.envelope.state.headers(), "priority": plan.envelope.priority}
+    rows = {
+        "call" if plan.envelope.job.task else "command": plan.shown,
+        "queue": plan.envelope.job.queue,
+        "route": f"exchange '{exchange}' key '{key}'",
+        "headers": "  ".join(f"{name}={value}" for name, value in headers.items()),
+        "message": plan.envelope.body.decode(),
+    }
+    for name, value in rows.items():
+        out.emit(f"{name:<8} {out.printable(value)}")
+    shared.talk("Nothing was queued (--dry-run).")

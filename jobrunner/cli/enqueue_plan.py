@@ -1,0 +1,193 @@
+"""From options and words to an envelope: everything about a job that can be known before a broker is asked."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobrunner import envelope as envelopes
+from jobrunner.broker import topology
+from jobrunner.calls import Call, parse_arguments, parse_target, show_command, to_json
+from jobrunner.cli import out
+from jobrunner.durations import format_size
+from jobrunner.envelope import MAX_JOB_BYTES, Envelope
+from jobrunner.errors import BadValue, MessageTooLarge
+from jobrunner.sources import Function, check_arguments, find_function
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """How a job is to be run. None: the function's own default, else ours. Times in seconds; `at_s` since the epoch."""
+
+    queue: str | None = None
+    delay_s: float | None = None
+    at_s: float | None = None
+    expires_s: float | None = None
+    priority: int | None = None
+    retries: int | None = None
+    backoff: tuple[float, float] | None = None
+    timeout_s: float | None = None
+    job_id: str | None = None
+    run: str | None = None
+    tags: list[str] = field(default_factory=list)
+    label: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    stdin: bytes | None = None
+
+    def due_s(self, now_s: float) -> float | None:
+        """When it may start, in seconds since the epoch; None: at once."""
+        return self.at_s if self.delay_s is None else now_s + self.delay_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One job, ready to be published. shown: the call or command for people. is_checked: the source was found and fits.
+
+    needs_commands: a worker must allow commands to run it.
+    """
+
+    envelope: Envelope
+    shown: str
+    is_checked: bool = True
+    needs_commands: bool = False
+
+
+def wishes_of(options: Mapping[str, Any]) -> Wishes:
+    """The wishes in the options of the command line. Raises: BadTime, TimeInThePast, BadValue, MessageTooLarge."""
+    at_s = None
+    if options["at"] is not None:
+        from jobrunner.instants import parse_instant
+
+        at_s = parse_instant(options["at"])
+    return Wishes(
+        queue=options["queue"],
+        delay_s=options["delay"],
+        at_s=at_s,
+        expires_s=options["expires"],
+        priority=options["priority"],
+        retries=options["retries"],
+        backoff=options["backoff"],
+        timeout_s=options["timeout"],
+        job_id=checked_id(options["job_id"]),
+        tags=list(options["tag"]),
+        label=options["label"],
+        env=environment(options["env"]),
+        cwd=None if options["cwd"] is None else os.path.abspath(options["cwd"]),
+        stdin=_read_stdin() if options["stdin"] else None,
+    )
+
+
+def checked_id(job_id: str | None) -> str | None:
+    """The id, if it has the form of one. Raises: BadValue."""
+    if job_id is not None and not envelopes.is_id(job_id):
+        raise BadValue(problem=f"'{job_id}' is not a job id.", hint=f"16 characters such as {envelopes.new_id()}")
+    return job_id
+
+
+def environment(words: Iterable[str]) -> dict[str, str]:
+    """`K=V` as it is, `K` with its value from here. Raises: BadValue."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise BadValue(problem=f"'{word}' names no variable.", hint="--env NAME · --env NAME=VALUE")
+        if not equals and name not in os.environ:
+            raise BadValue(problem=f"The variable '{name}' is not set here.", hint=f"--env {name}=VALUE")
+        found[name] = value if equals else os.environ[name]
+    return found
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin.isatty():
+        out.say("reading; end with Ctrl-D")
+    data = sys.stdin.buffer.read(MAX_JOB_BYTES + 1)
+    if len(data) > MAX_JOB_BYTES:
+        limit = format_size(MAX_JOB_BYTES)
+        raise MessageTooLarge(size=f"more than {limit}", limit=limit, largest="stdin")
+    return data
+
+
+def plan_call(target: str, words: Sequence[str], options: Mapping[str, Any]) -> Plan:
+    """The plan of `enqueue TARGET ARG...`. Raises: the errors of targets, arguments and sources."""
+    task = parse_target(target)
+    args, kwargs = parse_arguments(words, literal=options["literal"], raw=options["raw"])
+    function = find_function(task, Path.cwd())
+    if function is not None:
+        check_arguments(task, function, len(args), kwargs)
+    fields = {
+        "task": task,
+        "args": msgspec.Raw(to_json(args, msgspec.json.encode)),
+        "kwargs": msgspec.Raw(to_json(kwargs, msgspec.json.encode)),
+    }
+    envelope = build(wishes_of(options), fields, queue_of(function), whoami())
+    return Plan(envelope=envelope, shown=str(Call(task, args, kwargs)), is_checked=is_checked(function))
+
+
+def plan_command(argv: Sequence[str], options: Mapping[str, Any]) -> Plan:
+    """The plan of `enqueue -- COMMAND ARG...` and of a shell line."""
+    envelope = build(wishes_of(options), {"argv": list(argv)}, None, whoami())
+    return Plan(envelope=envelope, shown=show_command(argv), needs_commands=True)
+
+
+def is_checked(function: Function | None) -> bool:
+    """Whether the arguments could be held against a signature."""
+    return function is not None and function.is_plain
+
+
+def queue_of(function: Function | None) -> str | None:
+    """The queue that the function itself names, if its source says so."""
+    return function.queue if function else None
+
+
+def whoami() -> str:
+    """user@host."""
+    from jobrunner.client import whoami as of_client
+
+    return of_client()
+
+
+def build(wishes: Wishes, fields: Mapping[str, Any], own_queue: str | None, user: str) -> Envelope:
+    """The envelope of a new job. fields: `task`, `args`, `kwargs`, or `argv`. own_queue: the function's.
+
+    Raises: QueueNameTooLong, BadValue, also for text that is not UTF-8.
+    """
+    now_s = time.time()
+    due_s = wishes.due_s(now_s)
+    queue = wishes.queue or own_queue or topology.DEFAULT_QUEUE
+    topology.check_queue_name(queue)
+    first_s, largest_s = wishes.backoff or (None, None)
+    job = envelopes.new_job(
+        queue=queue,
+        job_id=wishes.job_id,
+        max_attempts=None if wishes.retries is None else wishes.retries + 1,
+        backoff_s=first_s,
+        backoff_max_s=largest_s,
+        timeout_s=wishes.timeout_s,
+        expires_at=None if wishes.expires_s is None else (due_s or now_s) + wishes.expires_s,
+        run=wishes.run,
+        tags=wishes.tags,
+        label=wishes.label,
+        env=wishes.env,
+        cwd=wishes.cwd,
+        stdin=wishes.stdin,
+        user=user,
+        **fields,
+    )
+    priority = envelopes.DEFAULT_PRIORITY if wishes.priority is None else wishes.priority
+    try:
+        return envelopes.seal(job, priority=priority, not_before_s=due_s)
+    except UnicodeEncodeError as exc:
+        raise BadValue(problem="An argument is not UTF-8 text.", hint="pass a path or URL") from exc
+
+
+def route_of(envelope: Envelope) -> tuple[str, str]:
+    """Exchange and routing key by which the job would leave; the default exchange is the empty name."""
+    if not envelope.state.not_before_ms:
+        return "", envelope.job.queue
+    return topology.route(max(0.0, envelope.state.not_before_ms / 1000 - time.time()), envelope.job.queue)

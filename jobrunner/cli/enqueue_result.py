@@ -1,0 +1,95 @@
+"""The end of a job, for whoever waited for it: its result on stdout, its failure on stderr, an exit code."""
+
+import signal
+import sys
+from typing import Any
+
+import msgspec
+
+from jobrunner.cli import failures, out
+from jobrunner.cli.enqueue_plan import Plan
+from jobrunner.cli.shared import Shared
+from jobrunner.errors import JobCancelled, JobExpired, JobFailed, JobrunnerError, ResultCut
+from jobrunner.events import Stream
+from jobrunner.watch import End
+
+
+def finish(shared: Shared, plan: Plan, end: End, document: dict[str, Any], *, exit_code: bool) -> int:
+    """Show how a job ended. Gives the exit code: 0, 1, 5 for a result that was cut, or the command's own."""
+    is_command = plan.envelope.job.argv is not None
+    error = failure_of(end)
+    if shared.json:
+        out.emit_json(document | facts(end))
+    elif end.state == "succeeded":
+        _show_result(end, is_command=is_command)
+    elif is_command:
+        _pass_on(end.stdout, sys.stdout)
+        _pass_on(end.stderr, sys.stderr)
+    if error is None:
+        return 0
+    code = failures.show(error, shared)
+    own = _own_code(end) if exit_code and is_command else None
+    return code if own is None else own
+
+
+def facts(end: End) -> dict[str, Any]:
+    """The fields that an end adds to a job's document."""
+    return {"state": end.state, "took_s": end.took_s, "result": end.result, "error": end.error}
+
+
+def failure_of(end: End) -> JobrunnerError | None:
+    """Why waiting for this end does not exit with 0."""
+    short = end.id[:8]
+    match end.state:
+        case "succeeded":
+            return ResultCut(job_id=short) if end.truncated else None
+        case "expired":
+            return JobExpired(job_id=short)
+        case "cancelled":
+            return JobCancelled(job_id=short)
+        case _:
+            tries = f"{end.attempt} {'try' if end.attempt == 1 else 'tries'}"
+            return JobFailed(job_id=short, tries=tries, error=end.error.headline if end.error else "no reason given")
+
+
+def _own_code(end: End) -> int | None:
+    """The status of the command as a shell would give it: its exit code, or 128 + the signal's number."""
+    error = end.error
+    if error is None:
+        return None
+    if error.signal:
+        return 128 + getattr(signal, error.signal, 0)
+    return error.exit
+
+
+def _show_result(end: End, *, is_command: bool) -> None:
+    value = bytes(end.result or b"null")
+    if not is_command:
+        out.emit(out.printable(value.decode()) if sys.stdout.isatty() else value.decode())
+        return
+    text = msgspec.json.decode(value)
+    _write(text if isinstance(text, str) else _text(end.stdout), sys.stdout)
+
+
+def _pass_on(stream: Stream | None, target: Any) -> None:
+    _write(_text(stream), target)
+
+
+def _text(stream: Stream | None) -> str:
+    """What was kept of an output, the gap shown."""
+    if stream is None:
+        return ""
+    kept = len(stream.head.encode()) + len(stream.tail.encode())
+    gap = f"\n… {stream.total_bytes - kept} bytes not kept …\n" if stream.tail and stream.total_bytes > kept else ""
+    return stream.head + gap + stream.tail
+
+
+def _write(text: str, target: Any) -> None:
+    """A command's output as it was; on a terminal without control characters that could act on it."""
+    if not text:
+        return
+    if target.isatty():
+        text = out.printable(text, keep="\n\t")
+        text += "" if text.endswith("\n") else "\n"
+    target.write(text)
+    target.flush()
