@@ -148,7 +148,8 @@ def _plain(code: int, text: str) -> str:
 def _tls_reason(exc: ssl.SSLError) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"The broker's certificate is not trusted: {exc.verify_message.rstrip('.')}"
-    return f"The broker does not speak TLS here: {(exc.reason or str(exc)).replace('_', ' ').lower()}"
+    reason = getattr(exc, "reason", None) or str(exc)
+    return f"The broker does not speak TLS here: {reason.replace('_', ' ').lower()}"
 
 
 def reason_of(exc: BaseException) -> str:

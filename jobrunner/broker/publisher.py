@@ -1,6 +1,7 @@
 """Publishing: every message persistent unless it says otherwise, mandatory and confirmed, within a deadline."""
 
 import asyncio
+import time
 from collections import deque
 
 from jobrunner.broker import topology
@@ -49,7 +50,6 @@ class Publisher:
         self.connection = connection
         self.window = window
         self.confirm_timeout_s = confirm_timeout_s
-        self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Message, OnAnswer, float]] = deque()
         self._jobs = ConfirmChannel(connection, self._on_change)
         self._events = ConfirmChannel(connection, self._on_change)
@@ -72,7 +72,7 @@ class Publisher:
         if not self.connection.is_open:
             on_answer(Unknown("not connected"))
             return
-        now = self._loop.time()
+        now = time.monotonic()
         if self._sweeper is None:
             self._sweep()
         channel = self._channel_of(message)
@@ -83,7 +83,7 @@ class Publisher:
 
     async def publish_confirmed(self, message: Message) -> Answer:
         """The answer to one publish."""
-        answered: asyncio.Future[Answer] = self._loop.create_future()
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.publish(message, lambda answer: None if answered.done() else answered.set_result(answer))
         return await answered
 
@@ -92,7 +92,7 @@ class Publisher:
         if not self.in_flight:
             return
         if self._drained is None:
-            self._drained = self._loop.create_future()
+            self._drained = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._drained)
 
     def close(self) -> None:
@@ -134,13 +134,13 @@ class Publisher:
         if not self.in_flight and self._sweeper is not None:
             self._sweeper = None
             return
-        now = self._loop.time()
+        now = time.monotonic()
         if self.connection.blocked is not None:
             self._not_before = now
         elif now - max(self._oldest(now), self._not_before) >= self.confirm_timeout_s:
             self._not_before = now
             self.connection.abort(f"no confirm within {self.confirm_timeout_s:g} s")
-        self._sweeper = self._loop.call_later(min(SWEEP_S, self.confirm_timeout_s / 4), self._sweep)
+        self._sweeper = asyncio.get_running_loop().call_later(min(SWEEP_S, self.confirm_timeout_s / 4), self._sweep)
 
     def _oldest(self, now: float) -> float:
         oldest = now
