@@ -1,0 +1,238 @@
+"""Start, find and stop the private broker of this user. No other module of this folder is meant for callers."""
+
+import fcntl
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from jobrunner.durations import format_duration
+from jobrunner.errors import LocalBrokerFailed, LocalBrokerMissing, LocalPortTaken
+from jobrunner.local import container, files, node, probe
+from jobrunner.statedir import BROKER_FILE, LocalBroker, process_alive, read_local_broker, state_dir
+
+Engine = Literal["auto", "rabbitmq", "docker"]
+USUAL_START_S = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartOptions:
+    """engine: `auto` is the installed RabbitMQ, else Docker. port: None is a free one, the same at each start.
+
+    data_dir: None is `broker` in the state folder. state: None is `state_dir()`. timeout_s: for the first answer.
+    """
+
+    engine: Engine = "auto"
+    port: int | None = None
+    data_dir: Path | None = None
+    state: Path | None = None
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """product: such as `RabbitMQ 3.10.8`. expected_s: what the last start took, 8 s before the first."""
+
+    product: str
+    elapsed_s: float
+    expected_s: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def running(state: Path | None = None) -> LocalBroker | None:
+    """The broker that runs, or None. Cheap: reads `broker.json`, looks at the pid and the port."""
+    return read_local_broker(state)
+
+
+def start(options: StartOptions | None = None, on_progress: OnProgress | None = None) -> LocalBroker:
+    """The private broker, started unless it runs; returns when it takes logins.
+
+    on_progress: called about ten times a second. Two starts at once: the second waits for the first and gets its
+    broker. Raises: LocalBrokerMissing, LocalBrokerFailed, LocalPortTaken.
+    """
+    options = options or StartOptions()
+    state = files.private_folder(options.state or state_dir())
+    with _locked(state):
+        found = read_local_broker(state)
+        if found:
+            return found
+        launch = _Launch(options, state, on_progress or (lambda _: None))
+        broker = launch.in_container() if launch.server is None else launch.as_node(launch.server)
+        files.write_private(state / BROKER_FILE, msgspec.json.encode(broker))
+        return broker
+
+
+def stop(state: Path | None = None, *, wipe: bool = False) -> LocalBroker | None:
+    """End the broker and its port mapper; with `wipe` its data too. Gives what had been noted of it, or None.
+
+    Raises: LocalBrokerFailed when Docker refuses.
+    """
+    state = state or state_dir()
+    if not state.is_dir():
+        return None
+    with _locked(state):
+        noted = _noted(state)
+        data_dir = Path(noted.data_dir) if noted else state / "broker"
+        identity = files.load_identity(data_dir)
+        try:
+            if noted and noted.container:
+                container.halt(noted.container, wipe=wipe)
+            else:
+                node.halt(noted.pid if noted else node.node_pid(data_dir), identity)
+        except container.DockerFailed as exc:
+            raise LocalBrokerFailed(timeout=format_duration(60), log_tail=str(exc)) from exc
+        (state / BROKER_FILE).unlink(missing_ok=True)
+        if wipe:
+            shutil.rmtree(data_dir, ignore_errors=True)
+        return noted
+
+
+def default_data_dir(state: Path | None = None) -> Path:
+    """Where a broker keeps its data unless told otherwise."""
+    return (state or state_dir()) / "broker"
+
+
+def log_file(broker: LocalBroker) -> Path | None:
+    """The log that a node writes; None for a container."""
+    return None if broker.container else Path(broker.data_dir) / node.LOG
+
+
+def _noted(state: Path) -> LocalBroker | None:
+    """`broker.json`, even if that broker does not run any more."""
+    try:
+        return msgspec.json.decode((state / BROKER_FILE).read_bytes(), type=LocalBroker)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """One start or stop at a time in a state folder; the lock ends with the process that holds it."""
+    descriptor = os.open(state / "broker.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class _Launch:
+    """One start, up to the first answer."""
+
+    def __init__(self, options: StartOptions, state: Path, on_progress: OnProgress) -> None:
+        self.options = options
+        self.data_dir = (options.data_dir or default_data_dir(state)).expanduser().absolute()
+        self.on_progress = on_progress
+        self.began = time.monotonic()
+        self.identity = files.load_identity(self.data_dir)
+        self.server = node.find_server() if options.engine in ("auto", "rabbitmq") else None
+        self.product = f"RabbitMQ {self.server.version}" if self.server else "RabbitMQ in Docker"
+        if self.server is None and (options.engine == "rabbitmq" or not container.docker_answers()):
+            raise LocalBrokerMissing(install=_install_command())
+
+    def as_node(self, server: node.Server) -> LocalBroker:
+        if found := self.still_there(server):
+            return found
+        self.settle_ports()
+        node.write_files(self.data_dir, self.identity, server.version)
+        pid = node.launch(server, self.data_dir, self.identity)
+        try:
+            version = self.wait_for_greeting(lambda: process_alive(pid), lambda: node.log_tail(self.data_dir))
+        except BaseException:  # also Ctrl-C: what was begun here must not stay
+            node.halt(pid, self.identity)
+            raise
+        return self.broker(version, "rabbitmq", pid=node.node_pid(self.data_dir) or pid)
+
+    def still_there(self, server: node.Server) -> LocalBroker | None:
+        """The node of this data folder if it runs although `broker.json` is gone: a second would ruin its data."""
+        pid = node.node_pid(self.data_dir)
+        if pid is None or not node.is_node(pid, self.identity):
+            return None
+        version = probe.amqp_version(self.identity.port)
+        if version is None:
+            node.halt(pid, self.identity)
+            return None
+        return self.broker(version or server.version, "rabbitmq", pid=pid)
+
+    def in_container(self) -> LocalBroker:
+        name = self.identity.name
+        self.settle_ports()
+        try:
+            container.launch(self.identity, self.tick)
+            version = self.wait_for_greeting(lambda: container.running(name), lambda: container.log_tail(name))
+        except container.DockerFailed as exc:
+            raise LocalBrokerFailed(timeout=format_duration(self.options.timeout_s), log_tail=str(exc)) from exc
+        except BaseException:
+            container.halt(name, wipe=False)
+            raise
+        return self.broker(version, "docker", name=name)
+
+    def settle_ports(self) -> None:
+        """Keep the ports of the last start where they are free; workers that run meanwhile then find it again."""
+        identity = self.identity
+        if self.options.port is not None:
+            if not _becomes_free(self.options.port):
+                raise LocalPortTaken(port=self.options.port)
+            identity.port = self.options.port
+        elif not _becomes_free(identity.port):
+            identity.port = probe.free_port()
+        if not (probe.epmd_answers(identity.epmd_port) or probe.port_free(identity.epmd_port)):
+            identity.epmd_port = probe.free_port()
+        if not _becomes_free(identity.dist_port):
+            identity.dist_port = probe.free_port()
+        files.save_identity(files.private_folder(self.data_dir), identity)
+
+    def wait_for_greeting(self, lives: Callable[[], bool], log_tail: Callable[[], str]) -> str:
+        """Version that the broker gives of itself. Raises: LocalBrokerFailed."""
+        while time.monotonic() - self.began < self.options.timeout_s:
+            self.tick()
+            version = probe.amqp_version(self.identity.port)
+            if version is not None:
+                return version
+            if not lives():
+                raise LocalBrokerFailed(timeout=format_duration(self.options.timeout_s), log_tail=log_tail())
+            probe.pause(0.1)
+        raise LocalBrokerFailed(timeout=format_duration(self.options.timeout_s), log_tail=log_tail())
+
+    def tick(self) -> None:
+        elapsed_s = time.monotonic() - self.began
+        self.on_progress(Progress(self.product, elapsed_s, self.identity.last_start_s or USUAL_START_S))
+
+    def broker(self, version: str, engine: str, *, pid: int | None = None, name: str | None = None) -> LocalBroker:
+        started_in_s = round(time.monotonic() - self.began, 2)
+        self.identity.last_start_s = started_in_s
+        files.save_identity(self.data_dir, self.identity)
+        return LocalBroker(
+            url=self.identity.url,
+            pid=pid,
+            version=version,
+            engine=engine,
+            data_dir=str(self.data_dir),
+            port=self.identity.port,
+            started_in_s=started_in_s,
+            container=name,
+        )
+
+
+def _becomes_free(port: int) -> bool:
+    """Whether the port can be used; the sockets of a node that was killed a moment ago close within a second."""
+    return probe.until(lambda: probe.port_free(port), 2)
+
+
+def _install_command() -> str:
+    """How RabbitMQ is installed on this platform."""
+    if platform.system() == "Darwin":
+        return "brew install rabbitmq"
+    for command in ("apt", "dnf", "zypper"):
+        if shutil.which(command):
+            return f"sudo {command} install rabbitmq-server"
+    return "install rabbitmq-server"

@@ -1,0 +1,168 @@
+"""The installed RabbitMQ as a node of this user: where it is, how it is started, how it is ended.
+
+The node has its own name, cookie, data folder and port mapper, and listens on 127.0.0.1 only, also for Erlang's
+distribution, because whoever reaches that port and knows the cookie controls the node.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobrunner.local import files, probe
+from jobrunner.statedir import process_alive
+
+LOG = Path("log") / "rabbit.log"
+CONSOLE = Path("log") / "console.log"
+_PLACES = (
+    # Debian's and Red Hat's command of that name changes to the user rabbitmq; these scripts do not
+    "/usr/lib/rabbitmq/bin",
+    "/opt/homebrew/opt/rabbitmq/sbin",
+    "/usr/local/opt/rabbitmq/sbin",
+    "/opt/homebrew/sbin",
+    "/usr/local/sbin",
+)
+_NOT_INHERITED = ("RABBITMQ_", "ERL_", "JOBRUNNER_", "NOTIFY_SOCKET", "ELIXIR_")
+_DETACH = 'cd "$1" && shift && { "$@" >>log/console.log 2>&1 </dev/null & echo $!; }'
+"""A shell starts it and ends: the node has no parent here that would have to wait for it."""
+_STOP_S = 30.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """An installed RabbitMQ. sbin: folder of its scripts. version: such as `3.10.8`, `?` where it cannot be told."""
+
+    sbin: Path
+    version: str
+
+
+def find_server() -> Server | None:
+    """The newest RabbitMQ in the usual places or on the PATH, None if there is none."""
+    places = [Path(place) / "rabbitmq-server" for place in _PLACES]
+    places[1:1] = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"), reverse=True)
+    if on_path := shutil.which("rabbitmq-server"):
+        places.append(Path(on_path))
+    for place in places:
+        if os.access(place, os.X_OK):
+            sbin = place.resolve().parent
+            return Server(sbin, _version(sbin))
+    return None
+
+
+def _version(sbin: Path) -> str:
+    """Told by the name of the broker's own folder, because asking it would take a second."""
+    for home in (sbin.parent, sbin.parent / "libexec"):
+        for found in sorted(home.glob("plugins/rabbit-[0-9]*")):
+            return found.name.removeprefix("rabbit-").removesuffix(".ez")
+    return "?"
+
+
+def write_files(data_dir: Path, identity: files.Identity, version: str) -> None:
+    """Everything the node reads at its start. No plugin is enabled."""
+    for folder in (data_dir, data_dir / "conf", data_dir / "home", data_dir / "log"):
+        files.private_folder(folder)
+    conf = data_dir / "conf"
+    listen = f"127.0.0.1:{identity.port}"
+    files.write_private(
+        conf / "rabbitmq.conf", files.rabbitmq_conf(version, listen, str(conf / "definitions.json"), console=False)
+    )
+    files.write_private(conf / "advanced.config", files.advanced_config())
+    files.write_private(conf / "definitions.json", files.definitions(identity, version))
+    files.write_private(conf / "enabled_plugins", "[].\n")
+    files.write_private(conf / "env.conf", "")
+    files.write_private(data_dir / "home" / ".erlang.cookie", identity.cookie, mode=0o400)
+
+
+def environment(data_dir: Path, identity: files.Identity) -> dict[str, str]:
+    """What the node, and `rabbitmqctl` for it, need in their environment; nothing of another RabbitMQ's."""
+    conf, log = data_dir / "conf", data_dir / "log"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+    loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
+    return kept | {
+        "HOME": str(data_dir / "home"),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": str(identity.epmd_port),
+        "ERL_CRASH_DUMP_SECONDS": "0",
+        "ELIXIR_ERL_OPTIONS": "+fnu",
+        "RABBITMQ_CONF_ENV_FILE": str(conf / "env.conf"),  # an empty one: else /etc/rabbitmq's would be read
+        "RABBITMQ_CONFIG_FILE": str(conf / "rabbitmq.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(conf / "advanced.config"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(conf / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(data_dir / "db"),
+        "RABBITMQ_MNESIA_DIR": str(data_dir / "db" / "node"),
+        "RABBITMQ_LOG_BASE": str(log),
+        "RABBITMQ_LOGS": str(data_dir / LOG),
+        "RABBITMQ_NODENAME": identity.node,
+        "RABBITMQ_DIST_PORT": str(identity.dist_port),
+        "RABBITMQ_PID_FILE": str(data_dir / "pid"),
+        "RABBITMQ_CTL_ERL_ARGS": loopback,
+        # no busy waiting: the CPU is for the jobs. The last flag is for people who look at `ps`, and for `is_node`.
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{loopback} +sbwt none +sbwtdcpu none +sbwtdio none"
+        f" -jobrunner {identity.name}",
+        # the script then becomes the node instead of waiting for it in front of a terminal
+        "RUNNING_UNDER_SYSTEMD": "true",
+    }
+
+
+def launch(server: Server, data_dir: Path, identity: files.Identity) -> int:
+    """Start the node in a session of its own, where no Ctrl-C reaches it. Gives its pid."""
+    (data_dir / "pid").unlink(missing_ok=True)
+    (data_dir / CONSOLE).unlink(missing_ok=True)
+    command = ["/bin/sh", "-c", _DETACH, "sh", str(data_dir), str(server.sbin / "rabbitmq-server")]
+    started = subprocess.run(
+        command,
+        env=environment(data_dir, identity),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        check=True,
+    )
+    return int(started.stdout)
+
+
+def node_pid(data_dir: Path) -> int | None:
+    """Pid as the node itself has noted it; None before it has, and after it has ended in order."""
+    try:
+        return int((data_dir / "pid").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def is_node(pid: int, identity: files.Identity) -> bool:
+    """Whether `pid` is this node and not a process that was given its number later."""
+    if not process_alive(pid):
+        return False
+    try:
+        shown = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # macOS has no /proc, slim Linux images have no ps
+        command = ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)]
+        shown = subprocess.run(command, capture_output=True, check=False).stdout
+    return identity.name.encode() in shown
+
+
+def halt(pid: int | None, identity: files.Identity) -> None:
+    """End the node in order, by force after 30 s, and then its port mapper."""
+    if pid is not None and is_node(pid, identity):
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)  # a stopped process would not see the first
+        if not probe.until(lambda: not process_alive(pid), _STOP_S):
+            os.kill(pid, signal.SIGKILL)
+            probe.until(lambda: not process_alive(pid), 5)
+    # epmd obeys only when it has noticed that the node's connection is gone
+    probe.until(lambda: probe.end_epmd(identity.epmd_port), 3)
+
+
+def log_tail(data_dir: Path, lines: int = 3) -> str:
+    """The last lines that say something, of the console or else of the log, as one line."""
+    for path in (data_dir / CONSOLE, data_dir / LOG):
+        try:
+            text = path.read_text(errors="replace")
+        except OSError:
+            continue
+        said = [line.strip() for line in text.splitlines() if line.strip() and "#" not in line]
+        if said:
+            return " / ".join(said[-lines:])
+    return "(empty)"
