@@ -4,6 +4,7 @@ import os
 import re
 import time
 from datetime import UTC, date, datetime, timedelta
+from datetime import time as wall_clock
 from pathlib import Path
 
 from jobrunner.durations import format_about
@@ -35,15 +36,16 @@ def parse_instant(text: str, now_s: float | None = None) -> float:
         raise BadTime(value=text)
     now = datetime.fromtimestamp(now_s).astimezone()
     try:
-        clock = datetime.strptime(match["clock"].zfill(5), "%H:%M:%S" if match["clock"].count(":") == 2 else "%H:%M")
+        hour, *rest = match["clock"].split(":")
+        clock = wall_clock.fromisoformat(":".join((hour.zfill(2), *rest)))
         day = _day(match["day"], now.date())
     except ValueError as exc:
         raise BadTime(value=text) from exc
     if day is not None:
-        if match["day"].lower() in _DAYS and datetime.combine(day, clock.time()) <= now.replace(tzinfo=None):
+        if match["day"].lower() in _DAYS and datetime.combine(day, clock) <= now.replace(tzinfo=None):
             day += timedelta(days=7)
-        return _resolve(datetime.combine(day, clock.time()), now_s)
-    naive = datetime.combine(now.date(), clock.time())
+        return _resolve(datetime.combine(day, clock), now_s)
+    naive = datetime.combine(now.date(), clock)
     if naive <= now.replace(tzinfo=None, microsecond=0, second=0):
         naive += timedelta(days=1)
     return _resolve(naive, now_s)
@@ -70,7 +72,7 @@ def _resolve(naive: datetime, now_s: float) -> float:
     shown = f"{naive:%Y-%m-%d %H:%M}"
     if early.utcoffset() != late.utcoffset():
         if early.replace(tzinfo=None) != naive:
-            hint = f"--at '{late.replace(tzinfo=None):%Y-%m-%d %H:%M}' · --at '{early.replace(tzinfo=None):%Y-%m-%d %H:%M}'"
+            hint = " · ".join(f"--at '{near.replace(tzinfo=None):%Y-%m-%d %H:%M}'" for near in (late, early))
             raise BadValue(problem=f"{shown} does not exist in {zone_name()}: the clocks go forward.", hint=hint)
         first, second = offset(early), offset(late)
         raise TimeAmbiguous(when=shown, zone=zone_name(), first=first, second=second)

@@ -34,7 +34,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Module:
-    """A source file. others: names bound by other means than `def`; None: it has a `from x import *`, any name may be."""
+    """A source file. others: names bound by other means than `def`; None: `from x import *` may bind any."""
 
     path: Path
     functions: dict[str, Function]

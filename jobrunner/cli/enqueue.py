@@ -16,9 +16,9 @@ EXAMPLES = """\b
   jobrunner enqueue tasks:add 2 3 --wait
   jobrunner enqueue --from photos.jsonl
 
-An ARG that is a JSON literal (42, true, null, [...], {...}, "...") is that value, all else is text. name=value is a
+An ARG that is a JSON literal (42, true, null, [...], {...}, "...") is that value, else it is text. name=value is a
 keyword argument, name:=JSON demands JSON, name=@FILE reads a file, name=@@x is the text '@x'. The parsed call is shown.
-A line of --from is {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["prog", "arg"]}, plus options by long name."""
+A line of --from: {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["prog", "arg"]}, and options by long name."""
 
 
 @command("enqueue", takes_tail=True, epilog=EXAMPLES, options_metavar="[OPTIONS]")
@@ -29,15 +29,13 @@ A line of --from is {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["pr
 @option("--at", metavar="TIME", help="Not before then: 07:00, 'mon 07:00', '2026-11-22 07:00', RFC 3339.")
 @option("--expires", type=POSITIVE_DURATION, metavar="DUR", help="Not started later than that: expired.")
 @option("--priority", type=PRIORITY, metavar="0-9|low|normal|high", show_default="4", help="Higher first.")
-@option(
-    "--retries", type=click.IntRange(0, 999_999), metavar="N", show_default="3", help="Attempts after the first."
-)
+@option("--retries", type=click.IntRange(0, 999_999), metavar="N", show_default="3", help="Attempts after the first.")
 @option("--backoff", type=BACKOFF, metavar="DUR[..MAX]", show_default="10s..1h", help="Doubles, with jitter.")
 @option("--timeout", type=POSITIVE_DURATION, metavar="DUR", help="TERM, then KILL; counts as a failure.")
 @option("--id", "job_id", metavar="ID", help="16 characters instead of a random id.")
 @option("--tag", multiple=True, metavar="T", help="For filters; may be repeated.")
 @option("--label", metavar="TEXT", help="For people.")
-@option("--env", multiple=True, metavar="K[=V]", help="A variable for the job, by name from here; it lies in the broker.")
+@option("--env", multiple=True, metavar="K[=V]", help="A variable for the job; with its value from here, or V.")
 @option("--cwd", metavar="DIR", help="The job's folder; it must exist at the worker.")
 @option("--stdin", is_flag=True, help="This stdin becomes the command's.")
 @option("--shell", metavar="LINE", help="Run LINE with /bin/sh -c.")
@@ -51,7 +49,7 @@ A line of --from is {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["pr
 @option("-n", "--dry-run", is_flag=True, help="Print message and route, publish nothing.")
 @pass_shared
 @click.pass_context
-def enqueue(ctx: click.Context, shared: Shared, target: str | None, args: tuple[str, ...], **options: Any) -> int:
+def enqueue(ctx: click.Context, shared: Shared, /, target: str | None, args: tuple[str, ...], **options: Any) -> int:
     """Queue a Python function, a command, a shell line, or many jobs from a file.
 
     A worker runs it at least once; the command returns once the broker has confirmed the job.

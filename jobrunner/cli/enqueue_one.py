@@ -11,8 +11,9 @@ from jobrunner.cli import out
 from jobrunner.cli.enqueue_plan import Plan, route_of
 from jobrunner.cli.enqueue_result import finish
 from jobrunner.cli.shared import Shared
-from jobrunner.client import Client, check_size
+from jobrunner.client import Client
 from jobrunner.durations import format_about
+from jobrunner.envelope import check_size
 from jobrunner.errors import WaitTimeout
 from jobrunner.instants import show_instant
 from jobrunner.watch import End

@@ -47,15 +47,23 @@ class Wishes:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One job, ready to be published. shown: the call or command for people. is_checked: the source was found and fits.
-
-    needs_commands: a worker must allow commands to run it.
-    """
+    """One job, ready to be published. is_checked: its source was found, and the arguments fit."""
 
     envelope: Envelope
-    shown: str
     is_checked: bool = True
-    needs_commands: bool = False
+
+    @property
+    def needs_commands(self) -> bool:
+        """Whether a worker must allow commands to run it."""
+        return self.envelope.job.argv is not None
+
+    @property
+    def shown(self) -> str:
+        """The call or the command for people."""
+        job = self.envelope.job
+        if job.argv is not None:
+            return show_command(job.argv)
+        return str(Call(job.task or "", msgspec.json.decode(job.args), msgspec.json.decode(job.kwargs)))
 
 
 def wishes_of(options: Mapping[str, Any]) -> Wishes:
@@ -78,7 +86,7 @@ def wishes_of(options: Mapping[str, Any]) -> Wishes:
         tags=list(options["tag"]),
         label=options["label"],
         env=environment(options["env"]),
-        cwd=None if options["cwd"] is None else os.path.abspath(options["cwd"]),
+        cwd=None if options["cwd"] is None else absolute(options["cwd"]),
         stdin=_read_stdin() if options["stdin"] else None,
     )
 
@@ -101,6 +109,11 @@ def environment(words: Iterable[str]) -> dict[str, str]:
             raise BadValue(problem=f"The variable '{name}' is not set here.", hint=f"--env {name}=VALUE")
         found[name] = value if equals else os.environ[name]
     return found
+
+
+def absolute(path: str) -> str:
+    """A folder as seen from any other; symbolic links stay, they may differ at the worker."""
+    return str(Path.cwd() / path)
 
 
 def _read_stdin() -> bytes:
@@ -126,13 +139,13 @@ def plan_call(target: str, words: Sequence[str], options: Mapping[str, Any]) -> 
         "kwargs": msgspec.Raw(to_json(kwargs, msgspec.json.encode)),
     }
     envelope = build(wishes_of(options), fields, queue_of(function), whoami())
-    return Plan(envelope=envelope, shown=str(Call(task, args, kwargs)), is_checked=is_checked(function))
+    return Plan(envelope=envelope, is_checked=is_checked(function))
 
 
 def plan_command(argv: Sequence[str], options: Mapping[str, Any]) -> Plan:
     """The plan of `enqueue -- COMMAND ARG...` and of a shell line."""
     envelope = build(wishes_of(options), {"argv": list(argv)}, None, whoami())
-    return Plan(envelope=envelope, shown=show_command(argv), needs_commands=True)
+    return Plan(envelope=envelope)
 
 
 def is_checked(function: Function | None) -> bool:

@@ -1,0 +1,135 @@
+"""`enqueue --from`: many jobs, a JSON object a line, answered in the order of the input."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from jobrunner.cli import out
+from jobrunner.cli.enqueue_lines import LineReader
+from jobrunner.cli.enqueue_one import describe, show_dry_run
+from jobrunner.cli.enqueue_plan import wishes_of
+from jobrunner.cli.enqueue_report import Report
+from jobrunner.cli.lines import chunks_of_lines, opened
+from jobrunner.cli.shared import Shared
+from jobrunner.client import Client
+from jobrunner.durations import format_about
+from jobrunner.envelope import Envelope, check_size
+from jobrunner.errors import JobrunnerError, WaitTimeout
+from jobrunner.watch import Watch
+
+
+def enqueue_many(shared: Shared, options: Mapping[str, Any]) -> int:
+    """Queue every line that is a job. Gives the exit code: 0, 1 (`--wait`), 5 if some were not queued.
+
+    Raises: the broker's errors when not even the first could be queued, WaitTimeout.
+    """
+    wishes = wishes_of(options)
+    if options["wait"]:
+        wishes = replace(wishes, run=f"batch-{secrets.token_hex(4)}")
+    report = Report(shared, is_waiting=options["wait"], is_strict=options["strict"])
+    batch = _Batch(shared, LineReader(wishes), report)
+    with opened(options["source"]) as handle:
+        if options["dry_run"]:
+            asyncio.run(batch.dry_run(handle))
+            return report.conclude()
+        try:
+            if wishes.run:
+                asyncio.run(batch.and_wait(handle, wishes.run, options["wait_timeout"]))
+            else:
+                asyncio.run(batch.alone(handle))
+        except KeyboardInterrupt as exc:
+            exc.args = (f"{report.summary()}; the rest may be queued or not.",)
+            raise
+        except JobrunnerError as exc:
+            if report.queued and not isinstance(exc, WaitTimeout):
+                shared.talk(report.summary())
+            raise
+    return report.conclude()
+
+
+class _Batch:
+    """Reads chunks of lines and queues each chunk before it reads on: memory is flat, a slow pipe is never held up."""
+
+    def __init__(self, shared: Shared, reader: LineReader, report: Report) -> None:
+        self._shared = shared
+        self._reader = reader
+        self._report = report
+        self._number = 0
+
+    async def alone(self, handle: int) -> None:
+        """Queue them all."""
+        settings = self._shared.settings
+        async with Client(settings.url, timeout_s=settings.connect_timeout_s) as client:
+            await self._enqueue(client, handle)
+
+    async def and_wait(self, handle: int, run: str, timeout_s: float | None) -> None:
+        """Queue them all, and show the ends as they come, in the order of the input. Raises: WaitTimeout."""
+        settings = self._shared.settings
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        client = Client(settings.url, timeout_s=settings.connect_timeout_s)
+        async with client, client.watch(run=run) as watch:
+            collecting = asyncio.create_task(self._collect(watch))
+            try:
+                await self._enqueue(client, handle)
+            finally:
+                collecting.cancel()
+                await asyncio.gather(collecting, return_exceptions=True)
+            while self._report.waiting:
+                end = await watch.next(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                if end is None:
+                    jobs = f"{self._report.waiting} of {self._report.queued} jobs"
+                    raise WaitTimeout(after=format_about(timeout_s or 0.0), job_id=jobs, full_id="", hint="")
+                self._report.ended(end)
+
+    async def dry_run(self, handle: int) -> None:
+        """Check every line and show what would be published."""
+        async for lines in chunks_of_lines(handle):
+            for text in lines:
+                self._number += 1
+                if not text.strip():
+                    continue
+                try:
+                    plan = self._reader.read(text)
+                    check_size(plan.envelope)
+                except JobrunnerError as exc:
+                    self._report.skipped(self._number, exc)
+                    continue
+                self._report.planned()
+                if self._shared.json:
+                    show_dry_run(self._shared, plan)
+                else:
+                    facts = describe(plan)
+                    columns = (facts["id"], facts["queue"], facts["not_before"] or "", str(plan.shown))
+                    out.emit("\t".join(out.cell(column) for column in columns))
+            if self._report.is_stopped:
+                return
+
+    async def _collect(self, watch: Watch) -> None:
+        while (end := await watch.next(None)) is not None:
+            self._report.ended(end)
+
+    async def _enqueue(self, client: Client, handle: int) -> None:
+        async for lines in chunks_of_lines(handle):
+            await client.enqueue_many(self._envelopes(lines), self._report.answered)
+            self._report.flush()
+            if self._report.is_stopped:
+                return
+
+    def _envelopes(self, lines: list[bytes]) -> Iterator[Envelope]:
+        for text in lines:
+            self._number += 1
+            if not text.strip():
+                continue
+            try:
+                plan = self._reader.read(text)
+                check_size(plan.envelope)
+            except JobrunnerError as exc:
+                self._report.skipped(self._number, exc)
+                if self._report.is_stopped:
+                    return
+                continue
+            self._report.expect(self._number)
+            yield plan.envelope
