@@ -1,4 +1,4 @@
-"""Pins what `broker/amqp.py` changes in pika: when one of these fails, pika has moved something; amqp.py must follow."""
+"""Pins what `broker/amqp.py` changes in pika: when one fails, pika has moved something and amqp.py must follow."""
 
 import inspect
 import struct
