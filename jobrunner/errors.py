@@ -188,6 +188,14 @@ class LocalPortTaken(BrokerError):
 # --- exit 2: what was typed -----------------------------------------------------------------------------------------
 
 
+class LocalBrokerRuns(UsageError):
+    """which: version and process."""
+
+    code = "local_broker_runs"
+    text = "A private broker runs already: {which}."
+    hint_text = "jobrunner broker stop"
+
+
 class UrlNotAmqp(UsageError):
     """url, suggestion."""
 

@@ -16,7 +16,14 @@ import msgspec
 from jobrunner.durations import format_duration
 from jobrunner.errors import LocalBrokerFailed, LocalBrokerMissing, LocalPortTaken
 from jobrunner.local import container, files, node, probe
-from jobrunner.statedir import BROKER_FILE, LocalBroker, process_alive, read_local_broker, state_dir
+from jobrunner.statedir import (
+    BROKER_FILE,
+    LocalBroker,
+    process_alive,
+    read_local_broker,
+    state_dir,
+    takes_connections,
+)
 
 Engine = Literal["auto", "rabbitmq", "docker"]
 USUAL_START_S = 8.0
@@ -71,39 +78,53 @@ def start(options: StartOptions | None = None, on_progress: OnProgress | None = 
         return broker
 
 
-def stop(state: Path | None = None, *, wipe: bool = False) -> LocalBroker | None:
-    """End the broker and its port mapper; with `wipe` its data too. Gives what had been noted of it, or None.
+def stop(state: Path | None = None, *, wipe: bool = False, data_dir: Path | None = None) -> LocalBroker | None:
+    """End the broker and its port mapper; with `wipe` remove its data too. Gives the broker that was ended, or None.
 
-    Raises: LocalBrokerFailed when Docker refuses.
+    data_dir: of a broker that is not noted any more; None is the usual folder. Raises: LocalBrokerFailed when Docker
+    refuses.
     """
     state = state or state_dir()
     if not state.is_dir():
         return None
     with _locked(state):
-        noted = _noted(state)
-        data_dir = Path(noted.data_dir) if noted else state / "broker"
-        identity = files.load_identity(data_dir)
+        found, noted = read_local_broker(state), _noted(state)
+        folder = Path(noted.data_dir) if noted else _folder(state, data_dir)
+        identity = files.load_identity(folder)
         try:
-            if noted and noted.container:
-                container.halt(noted.container, wipe=wipe)
-            else:
-                node.halt(noted.pid if noted else node.node_pid(data_dir), identity)
+            if noted is None or noted.container is None:
+                node.halt(noted.pid if noted else node.node_pid(folder), identity)
+            if (noted and noted.container) or (wipe and folder.exists() and container.docker_answers()):
+                container.halt(identity.name, wipe=wipe)
         except container.DockerFailed as exc:
             raise LocalBrokerFailed(timeout=format_duration(60), log_tail=str(exc)) from exc
         (state / BROKER_FILE).unlink(missing_ok=True)
         if wipe:
-            shutil.rmtree(data_dir, ignore_errors=True)
-        return noted
+            shutil.rmtree(folder, ignore_errors=True)
+        return found
 
 
-def default_data_dir(state: Path | None = None) -> Path:
-    """Where a broker keeps its data unless told otherwise."""
-    return (state or state_dir()) / "broker"
+def follow(broker: LocalBroker, on_tick: Callable[[], None]) -> None:
+    """Return when the broker has ended. on_tick: called about five times a second."""
+    while process_alive(broker.pid) if broker.pid else takes_connections(broker.port):
+        on_tick()
+        probe.pause(0.2)
 
 
-def log_file(broker: LocalBroker) -> Path | None:
-    """The log that a node writes; None for a container."""
-    return None if broker.container else Path(broker.data_dir) / node.LOG
+def name_of(broker: LocalBroker | None, data_dir: Path | None = None) -> str | None:
+    """The name of that broker, or of the one whose data lies in the folder; None where there is no data."""
+    folder = Path(broker.data_dir) if broker else _folder(state_dir(), data_dir)
+    return files.load_identity(folder).name if folder.is_dir() else None
+
+
+def logs(options: StartOptions) -> list[Path]:
+    """The files to which a node that is started so writes its log; they may not exist yet."""
+    folder = _folder(options.state or state_dir(), options.data_dir)
+    return [folder / node.CONSOLE, folder / node.LOG]
+
+
+def _folder(state: Path, data_dir: Path | None) -> Path:
+    return data_dir.expanduser().absolute() if data_dir else state / "broker"
 
 
 def _noted(state: Path) -> LocalBroker | None:
@@ -130,7 +151,7 @@ class _Launch:
 
     def __init__(self, options: StartOptions, state: Path, on_progress: OnProgress) -> None:
         self.options = options
-        self.data_dir = (options.data_dir or default_data_dir(state)).expanduser().absolute()
+        self.data_dir = _folder(state, options.data_dir)
         self.on_progress = on_progress
         self.began = time.monotonic()
         self.identity = files.load_identity(self.data_dir)
