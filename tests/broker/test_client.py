@@ -1,0 +1,177 @@
+"""The client against a real broker: what it says is queued is stored and recorded, and no end is missed."""
+
+import time
+
+import msgspec
+import pytest
+
+from jobrunner import events
+from jobrunner.broker.publisher import Publisher, event_message
+from jobrunner.client import Client
+from jobrunner.envelope import Envelope, new_job, seal
+from jobrunner.errors import BrokerBlocked, JobrunnerError, MessageTooLarge, NotFound, QueueRefused
+from jobrunner.purge import Purge
+from tests.broker.lab import in_loop
+from tests.support.broker import TestBroker
+from tests.support.eventually import eventually_async
+
+
+def job(queue: str, **fields: object) -> Envelope:
+    return seal(new_job(queue=queue, task="tasks:add", **fields))  # type: ignore[arg-type]
+
+
+def succeeded(sealed: Envelope) -> events.Succeeded:
+    ran = events.Run(worker="w", host="h", pid=1, started_at=1.0, ended_at=2.0)
+    return events.Succeeded(at=2.0, id=sealed.job.id, run=sealed.job.run, attempt=1, result=msgspec.Raw(b"5"), ran=ran)
+
+
+@in_loop
+async def test_a_missing_queue_is_created_and_the_job_is_in_it(broker: TestBroker, queue_name: str) -> None:
+    async with Client(broker.parsed) as client:
+        assert await client.depth(queue_name) is None
+        await client.enqueue(job(queue_name))
+        assert await client.depth(queue_name) == (1, 0)
+
+
+@in_loop
+async def test_many_jobs_are_answered_in_input_order(broker: TestBroker, queue_name: str) -> None:
+    jobs = [job(queue_name if number % 3 else f"{queue_name}-b") for number in range(2000)]
+    answered: list[tuple[str, JobrunnerError | None]] = []
+    async with Client(broker.parsed) as client:
+        await client.enqueue_many(iter(jobs), lambda one, error: answered.append((one.job.id, error)))
+    assert answered == [(one.job.id, None) for one in jobs]
+
+
+@in_loop
+async def test_a_bulk_enqueue_reads_its_input_no_faster_than_it_is_stored(broker: TestBroker, queue_name: str) -> None:
+    read = answered = ahead = 0
+
+    def source() -> object:
+        nonlocal read, ahead
+        for _ in range(6000):
+            read += 1
+            ahead = max(ahead, read - answered)
+            yield job(queue_name)
+
+    def count(_one: Envelope, error: JobrunnerError | None) -> None:
+        nonlocal answered
+        assert error is None
+        answered += 1
+
+    async with Client(broker.parsed) as client:
+        await client.enqueue_many(source(), count)  # type: ignore[arg-type]
+    assert answered == 6000
+    assert ahead <= 5 * events.QUEUED_BATCH_JOBS
+
+
+@in_loop
+async def test_a_full_queue_refuses_the_job_and_says_so(broker: TestBroker, queue_name: str) -> None:
+    policy = '{"max-length":1,"overflow":"reject-publish"}'
+    broker.ctl(
+        "set_policy",
+        "-p",
+        "jobrunner",
+        queue_name,
+        f"^{queue_name}$",
+        policy,
+        "--apply-to",
+        "queues",
+        "--priority",
+        "9",
+    )
+    try:
+        async with Client(broker.parsed, timeout_s=1.0) as client:
+            with pytest.raises(QueueRefused, match="full or down"):
+                for _ in range(50):
+                    await client.enqueue(job(queue_name))
+    finally:
+        broker.ctl("clear_policy", "-p", "jobrunner", queue_name)
+
+
+@in_loop
+async def test_a_job_over_the_limit_never_leaves(broker: TestBroker, queue_name: str) -> None:
+    large = job(queue_name, args=msgspec.Raw(b'["' + b"x" * 1024 * 1024 + b'"]'))
+    async with Client(broker.parsed) as client:
+        with pytest.raises(MessageTooLarge, match=r"1\.0 MiB; the limit is 1\.0 MiB\. args: 1\.0 MiB"):
+            await client.enqueue(large)
+        assert await client.depth(queue_name) is None
+
+
+@in_loop
+async def test_a_delayed_job_comes_when_it_is_due(broker: TestBroker, queue_name: str) -> None:
+    async with Client(broker.parsed) as client:
+        due_s = time.time() + 1.2
+        await client.enqueue(seal(new_job(queue=queue_name, task="tasks:add"), not_before_s=due_s))
+
+        async def there() -> float:
+            assert await client.depth(queue_name) == (1, 0)
+            return time.time()
+
+        arrived_s = await eventually_async(there)
+        assert -0.05 < arrived_s - due_s < 0.7
+
+
+@in_loop
+async def test_an_end_is_seen_once_also_when_the_connection_was_lost_meanwhile(
+    own_broker: TestBroker, queue_name: str
+) -> None:
+    first, second = job(queue_name), job(queue_name)
+    async with Client(own_broker.parsed) as client, client.watch(ids=[first.job.id, second.job.id]) as watch:
+        publisher = Publisher(client.connection)
+        await client.enqueue(first)
+        await publisher.publish_confirmed(event_message(succeeded(first)))
+        end = await watch.next(10)
+        assert end is not None
+        assert (end.id, end.state, bytes(end.result or b"")) == (first.job.id, "succeeded", b"5")
+        # the watch's connection is cut, and the end happens before it is back
+        watch._connection.abort("cut by the test")
+        await publisher.publish_confirmed(event_message(succeeded(second)))
+        end = await watch.next(20)
+        assert end is not None
+        assert end.id == second.job.id
+        assert await watch.next(1.5) is None
+        publisher.close()
+
+
+@in_loop
+async def test_a_run_is_watched_by_its_name(broker: TestBroker, queue_name: str) -> None:
+    jobs = [job(queue_name, run=queue_name) for _ in range(20)]
+    async with Client(broker.parsed) as client, client.watch(run=queue_name) as watch:
+        publisher = Publisher(client.connection)
+        for one in [*jobs, job(queue_name)]:
+            await publisher.publish_confirmed(event_message(succeeded(one)))
+        ends = [await watch.next(10) for _ in jobs]
+        assert {end.id for end in ends if end} == {one.job.id for one in jobs}
+        assert await watch.next(0.3) is None
+        publisher.close()
+
+
+@in_loop
+async def test_a_blocked_broker_takes_nothing_and_the_enqueue_ends_with_a_sentence(
+    own_broker: TestBroker, queue_name: str
+) -> None:
+    own_broker.ctl("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        async with Client(own_broker.parsed, timeout_s=3.0) as client:
+            with pytest.raises(BrokerBlocked, match="takes no new jobs"):
+                for _ in range(3):
+                    await client.enqueue(job(queue_name))
+    finally:
+        own_broker.ctl("set_vm_memory_high_watermark", "0.4")
+
+
+@in_loop
+async def test_a_purge_records_each_job_before_it_goes(broker: TestBroker, queue_name: str) -> None:
+    jobs = [job(queue_name, run=queue_name) for _ in range(30)]
+    async with Client(broker.parsed) as client, client.watch(run=queue_name) as watch:
+        await client.enqueue_many(jobs, lambda _one, _error: None)
+        assert await Purge(broker.parsed, queue_name, by="ana@mbp", timeout_s=10).run() == 30
+        ends = [await watch.next(5) for _ in jobs]
+        assert {(end.id, end.state) for end in ends if end} == {(one.job.id, "cancelled") for one in jobs}
+        assert await client.depth(queue_name) == (0, 0)
+
+
+@in_loop
+async def test_a_queue_that_is_not_there_cannot_be_purged(broker: TestBroker, queue_name: str) -> None:
+    with pytest.raises(NotFound, match=queue_name):
+        await Purge(broker.parsed, queue_name, by="ana@mbp", timeout_s=10).run()
