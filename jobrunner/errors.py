@@ -145,6 +145,14 @@ class BrokerBlocked(BrokerError):
     hint_text = "rabbitmq-diagnostics alarms"
 
 
+class QueueNotEmpty(BrokerError):
+    """name, count."""
+
+    code = "queue_not_empty"
+    text = "The queue '{name}' holds {count} messages; it is not replaced."
+    hint_text = "jobrunner queues list {name}"
+
+
 class Unroutable(BrokerError):
     """queue, user."""
 

@@ -223,3 +223,10 @@ async def queue_depth(connection: Connection, queue: str) -> tuple[int, int] | N
     except Missing:
         return None
     return answer.method.message_count, answer.method.consumer_count
+
+
+async def delete_queue(connection: Connection, queue: str) -> int:
+    """Delete a queue; gives how many messages went with it. Raises: Missing, PermissionRefused, BrokerLost."""
+    async with _throwaway(connection) as channel:
+        answer = await channel.ask(lambda done: channel.amqp.queue_delete(queue, callback=done))
+    return int(answer.method.message_count)

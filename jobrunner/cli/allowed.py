@@ -1,0 +1,70 @@
+"""What a worker may run, and from whom: refused here before it starts, enforced by the worker for each job."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobrunner.calls import parse_target
+from jobrunner.config import BrokerUrl
+from jobrunner.errors import BadTarget, BadValue, OptionsClash, WorkerOpen
+from jobrunner.registry import is_task_name
+from jobrunner.worker.settings import WorkerSettings
+
+
+def check_open(url: BrokerUrl, *, allows_commands: bool, insecure: bool) -> None:
+    """Raises: WorkerOpen when anyone who can publish to another machine could run any command here."""
+    if allows_commands and not insecure and not url.is_loopback:
+        raise WorkerOpen(host=url.host, hint="leave out --allow-commands · --insecure")
+
+
+def check_import_prefixes(prefixes: Sequence[str]) -> None:
+    """Raises: BadValue for a prefix that opens everything, or the standard library."""
+    for prefix in prefixes:
+        if not is_task_name(f"{prefix}:f"):
+            raise BadValue(problem=f"'{prefix}' is not the name of a module.", hint="--allow-import mypackage.jobs")
+        if prefix.partition(".")[0] in sys.stdlib_module_names:
+            problem = f"--allow-import {prefix} would open the standard library."
+            raise BadValue(problem=problem, hint="--allow-import mypackage.jobs")
+
+
+def apps_of(typed: Sequence[str], raw_handler: str | None) -> tuple[str, ...]:
+    """The modules whose jobs run: as typed, else `tasks` if it is in this folder; and that of the raw handler.
+
+    Raises: BadValue.
+    """
+    for app in typed:
+        if not is_task_name(f"{app}:f") or app.endswith(".py"):
+            module = app.removesuffix(".py").removeprefix("./").replace("/", ".")
+            raise BadValue(problem=f"'{app}' is not the name of a module.", hint=f"--app {module}")
+    apps = list(typed)
+    if not apps and (Path("tasks.py").is_file() or Path("tasks/__init__.py").is_file()):
+        apps.append("tasks")
+    if raw_handler:
+        apps.append(raw_handler.partition(":")[0])
+    return tuple(dict.fromkeys(apps))
+
+
+def raw_handler_of(function: str | None, line: str | None) -> tuple[str | None, str | None]:
+    """The handler of messages that are no jobs: a task name, or a command line.
+
+    Raises: OptionsClash, BadTarget, BadValue.
+    """
+    if function and line:
+        raise OptionsClash(problem="--raw-handler and --raw-handler-command both take what is no job.")
+    if line is not None:
+        try:
+            words = shlex.split(line)
+        except ValueError as exc:
+            raise BadValue(problem=f"--raw-handler-command: {exc}.", hint="--raw-handler-command 'wc -c'") from exc
+        if not words:
+            raise BadTarget(target=line)
+    return (parse_target(function) if function else None), line
+
+
+def check_something_runs(settings: WorkerSettings) -> None:
+    """Raises: BadValue for a worker that would refuse every job."""
+    runs = settings.apps or settings.allow_import or settings.allow_commands or settings.raw_handler_command
+    if not runs:
+        problem = "This worker would run nothing: there is no tasks.py here, and nothing else is allowed."
+        raise BadValue(problem=problem, hint="--app MODULE · --allow-commands")
