@@ -22,6 +22,11 @@ def arm() -> str | None:
     return text
 
 
+def is_armed(name: str) -> bool:
+    """Whether `name` is the armed failpoint: for code that must get ready before it acts."""
+    return _armed is not None and _armed[0] == name
+
+
 def failpoint(name: str) -> None:
     """Act if `name` is the armed failpoint and this is its nth passing."""
     global _seen  # noqa: PLW0603
