@@ -76,6 +76,17 @@ def keys_of(command: click.Command) -> list[str]:
 class Option(click.Option):
     """An option whose help names its variable, and whose errors say which file or variable the value came from."""
 
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Names and help, its default and its variable in brackets."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        extra = []
+        if self.show_default:
+            extra.append(f"default: {self.default if self.show_default is True else self.show_default}")
+        extra.append(f"${ctx.auto_envvar_prefix}_{(self.name or '').upper()}")
+        return record[0], f"{self.help} [{'; '.join(extra)}]"
+
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         """The value converted. Raises: ConfigInvalid for one from a configuration file."""
         try:
@@ -180,4 +191,4 @@ def group(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Group]:
 
 def option(*words: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option of one command; its variable is shown by the help."""
-    return click.option(*words, cls=Option, **{"show_envvar": True, **settings})
+    return click.option(*words, cls=Option, **settings)

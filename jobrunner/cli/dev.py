@@ -32,7 +32,6 @@ def dev(shared: Shared, /, port: int | None, *, once: bool, **options: Any) -> i
     from jobrunner.cli.broker_talk import start_showing_progress
     from jobrunner.cli.logs import configure
     from jobrunner.local import lifecycle
-    from jobrunner.worker.run import run_worker
 
     is_private = not _names_a_broker(shared)
     is_ours = is_private and lifecycle.running() is None
@@ -44,6 +43,8 @@ def dev(shared: Shared, /, port: int | None, *, once: bool, **options: Any) -> i
         stays = is_private and not (once and is_ours)
         note = ", keeps running (jobrunner broker stop)" if stays else ""
         configure("auto", "debug" if shared.verbose > 1 else "info", shared.color, dev_banner(note, settings.apps))
+        from jobrunner.worker.run import run_worker
+
         return asyncio.run(run_worker(settings))
     finally:
         if once and is_ours:

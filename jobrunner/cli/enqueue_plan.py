@@ -1,9 +1,7 @@
 """From options and words to an envelope: everything about a job that can be known before a broker is asked."""
 
-import os
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,9 @@ import msgspec
 from jobrunner import envelope as envelopes
 from jobrunner.broker import topology
 from jobrunner.calls import Call, parse_arguments, parse_target, show_command, to_json
-from jobrunner.cli import out
-from jobrunner.durations import format_size
-from jobrunner.envelope import MAX_JOB_BYTES, Envelope
-from jobrunner.errors import BadValue, MessageTooLarge
+from jobrunner.cli.enqueue_values import absolute, checked_id, environment, read_stdin
+from jobrunner.envelope import Envelope
+from jobrunner.errors import BadValue
 from jobrunner.sources import Function, check_arguments, find_function
 
 
@@ -87,43 +84,8 @@ def wishes_of(options: Mapping[str, Any]) -> Wishes:
         label=options["label"],
         env=environment(options["env"]),
         cwd=None if options["cwd"] is None else absolute(options["cwd"]),
-        stdin=_read_stdin() if options["stdin"] else None,
+        stdin=read_stdin() if options["stdin"] else None,
     )
-
-
-def checked_id(job_id: str | None) -> str | None:
-    """The id, if it has the form of one. Raises: BadValue."""
-    if job_id is not None and not envelopes.is_id(job_id):
-        raise BadValue(problem=f"'{job_id}' is not a job id.", hint=f"16 characters such as {envelopes.new_id()}")
-    return job_id
-
-
-def environment(words: Iterable[str]) -> dict[str, str]:
-    """`K=V` as it is, `K` with its value from here. Raises: BadValue."""
-    found: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not name:
-            raise BadValue(problem=f"'{word}' names no variable.", hint="--env NAME · --env NAME=VALUE")
-        if not equals and name not in os.environ:
-            raise BadValue(problem=f"The variable '{name}' is not set here.", hint=f"--env {name}=VALUE")
-        found[name] = value if equals else os.environ[name]
-    return found
-
-
-def absolute(path: str) -> str:
-    """A folder as seen from any other; symbolic links stay, they may differ at the worker."""
-    return str(Path.cwd() / path)
-
-
-def _read_stdin() -> bytes:
-    if sys.stdin.isatty():
-        out.say("reading; end with Ctrl-D")
-    data = sys.stdin.buffer.read(MAX_JOB_BYTES + 1)
-    if len(data) > MAX_JOB_BYTES:
-        limit = format_size(MAX_JOB_BYTES)
-        raise MessageTooLarge(size=f"more than {limit}", limit=limit, largest="stdin")
-    return data
 
 
 def plan_call(target: str, words: Sequence[str], options: Mapping[str, Any]) -> Plan:

@@ -3,32 +3,19 @@
 import json
 import logging
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from jobrunner.cli import out
 from jobrunner.cli.banner import worker_banner
-from jobrunner.durations import format_duration
+from jobrunner.cli.pretty import Banner, PrettyFormatter
+from jobrunner.cli.records import action_of, facts_of, trace_of
 
 LEVELS: Final = ("debug", "info", "warning", "error")
-_MARKS: Final = {
-    "job.started": "●",
-    "job.succeeded": "✓",
-    "job.retrying": "↻",
-    "job.parked": "↻",
-    "job.dead": "✗",
-    "job.expired": "⌛",
-    "job.handed_back": "⇠",
-}
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "action"}
 _LEVEL_WORDS: Final = {"CRITICAL": "ERROR"}
 
 
-def configure(
-    kind: str, level: str, color: str, banner: Callable[[logging.LogRecord], list[str]] | None = None
-) -> None:
-    """Send the records of `jobrunner` to stderr. kind: auto, pretty, text or json. banner: lines of `worker.started`."""
+def configure(kind: str, level: str, color: str, banner: Banner | None = None) -> None:
+    """Send the records of `jobrunner` to stderr. kind: auto, pretty, text, json. banner: lines of `worker.started`."""
     stream = sys.stderr
     if kind == "auto":
         kind = "pretty" if stream.isatty() else "text"
@@ -54,16 +41,6 @@ def configure(
     logging.getLogger("pika").setLevel(logging.ERROR)
 
 
-def facts_of(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields of a record: what was given as `extra`, without what is None."""
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
-
-
-def action_of(record: logging.LogRecord) -> str:
-    """The machine word of a record; `log` for one of another library."""
-    return str(getattr(record, "action", "log"))
-
-
 class TextFormatter(logging.Formatter):
     """`TIME LEVEL action id key=value…`, one line for each record."""
 
@@ -76,7 +53,7 @@ class TextFormatter(logging.Formatter):
         words += [f"{name}={_value(value)}" for name, value in facts.items()]
         if not facts or not action_of(record).startswith("job."):
             words.append(f"message={_value(record.getMessage())}")
-        return " ".join(words) + _trace(record)
+        return " ".join(words) + trace_of(record)
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -98,13 +75,6 @@ def _value(value: Any) -> str:
     return json.dumps(text, ensure_ascii=False) if not text or " " in text or '"' in text or "=" in text else text
 
 
-def _trace(record: logging.LogRecord) -> str:
-    """The traceback of a bug in jobrunner itself; jobs' tracebacks are never in a record."""
-    if not record.exc_info:
-        return ""
-    return "\n" + logging.Formatter().formatException(record.exc_info)
-
-
 class JsonFormatter(logging.Formatter):
     """Elastic Common Schema, one document a line: our own facts under `labels`.
 
@@ -122,81 +92,5 @@ class JsonFormatter(logging.Formatter):
             "labels": facts_of(record),
         }
         if record.exc_info:
-            document["error.stack_trace"] = _trace(record).strip()
+            document["error.stack_trace"] = trace_of(record).strip()
         return json.dumps(document, ensure_ascii=False, default=str)
-
-
-class PrettyFormatter(logging.Formatter):
-    """Lines for a person: clock, mark, job, what happened, slot."""
-
-    def __init__(self, stream: TextIO, color: str, banner: Callable[[logging.LogRecord], list[str]]) -> None:
-        super().__init__()
-        self._stream = stream
-        self._color = color
-        self._banner = banner
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, or the lines of a banner."""
-        action = action_of(record)
-        if action == "worker.started":
-            text = "\n".join(self._banner(record))
-        elif action.startswith("worker."):
-            text = out.printable(record.getMessage())
-        elif action.startswith("job."):
-            text = f"{clock(record)} {self._mark(action)} {job_line(record)}"
-        else:
-            level = "✗" if record.levelno >= logging.ERROR else "!" if record.levelno >= logging.WARNING else "·"
-            text = f"{clock(record)} {out.mark(level, self._color, self._stream)} {out.printable(record.getMessage())}"
-        return out.plain(text, self._stream) + _trace(record)
-
-    def _mark(self, action: str) -> str:
-        return out.mark(_MARKS.get(action, "·"), self._color, self._stream)
-
-
-def clock(record: logging.LogRecord) -> str:
-    """`12:00:01` in the local zone."""
-    return f"{datetime.fromtimestamp(record.created, UTC).astimezone():%H:%M:%S}"
-
-
-def job_line(record: logging.LogRecord) -> str:
-    """What a record says of its job, after its mark."""
-    facts = facts_of(record)
-    words = [str(facts.get("job_id", ""))[:8]]
-    action = action_of(record)
-    if action == "job.handed_back":
-        return f"{words[0]} {record.getMessage()}"
-    words[0] += f" {_task(facts.get('task'))}"
-    match action:
-        case "job.succeeded":
-            words.append(_took(facts))
-        case "job.retrying":
-            words.append(f"{_error(facts)}, try {_tries(facts, 1)} in {format_duration(facts.get('due_in_s', 0.0))}")
-        case "job.parked":
-            due = format_duration(facts.get("due_in_s", 0.0))
-            words.append(f"{_error(facts)}, asked again in {due}")
-        case "job.dead":
-            words.append(f"{_error(facts)}, after try {_tries(facts, 0)}")
-        case "job.started":
-            pass
-        case _:
-            words.append(out.printable(record.getMessage()))
-    if (slot := facts.get("slot")) is not None:
-        words.append(f"[{slot}]")
-    return "  ".join(word for word in words if word)
-
-
-def _task(name: object) -> str:
-    return out.printable(str(name or "")).replace(":", ".")
-
-
-def _took(facts: dict[str, Any]) -> str:
-    return format_duration(facts["took_s"]) if "took_s" in facts else ""
-
-
-def _error(facts: dict[str, Any]) -> str:
-    return out.printable(str(facts.get("error", "")))
-
-
-def _tries(facts: dict[str, Any], more: int) -> str:
-    """`2/4`: the try that comes, of how many."""
-    return f"{int(facts.get('attempt', 0)) + more}/{facts.get('max_attempts', '?')}"

@@ -14,7 +14,7 @@ def queues() -> None:
     """Look at queues, create them, empty them."""
 
 
-@queues.command("list")
+@queues.command("list", short_help="Ready messages and consumers.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @pass_shared
 def list_queues(shared: Shared, names: tuple[str, ...]) -> int:
@@ -56,7 +56,7 @@ def _show_rows(rows: list[tuple[str, str, str]]) -> None:
         out.emit(f"{name:<{widths[0]}}  {ready:>{widths[1]}}  {users:>{widths[2]}}")
 
 
-@queues.command("declare")
+@queues.command("declare", short_help="Create or check all that is needed.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @option("--print", "prints", is_flag=True, help="Print a definitions.json for an administrator; asks no broker.")
 @option("--broker-version", default="3.13.0", show_default=True, metavar="V", help="With --print: what will read it.")
@@ -99,7 +99,7 @@ def declare_queues(
     return 1 if report.differ else 0
 
 
-@queues.command("purge")
+@queues.command("purge", short_help="Empty a queue, on the record.")
 @click.argument("name")
 @option("-n", "--dry-run", is_flag=True, help="Only count.")
 @option("-y", "--yes", is_flag=True, help="Do not ask for the name.")

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Final, TextIO
 
 from jobrunner.cli import out
-from jobrunner.cli.logs import action_of, clock
+from jobrunner.cli.pretty import clock
+from jobrunner.cli.records import action_of
 
 LINES_A_SECOND: Final = 20
 _WORDS: Final = {
@@ -21,7 +22,7 @@ _WORDS: Final = {
 
 
 class SummaryHandler(logging.StreamHandler[TextIO]):
-    """Writes records as they come; once a second had 20 lines of jobs, the rest of it is counted and told at its end."""
+    """Writes records as they come; after 20 lines of jobs in a second the rest is counted, and told at its end."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)

@@ -74,10 +74,11 @@ def worker(shared: Shared, /, **options: Any) -> int:
     import asyncio
 
     from jobrunner.cli.logs import configure
-    from jobrunner.worker.run import run_worker
 
     settings = settings_of(shared, options)
     warn_of_openness(shared, settings)
+    from jobrunner.worker.run import run_worker
+
     configure(options["log_format"], "debug" if shared.verbose > 1 else options["log_level"], shared.color)
     return asyncio.run(run_worker(settings))
 
