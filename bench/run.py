@@ -21,7 +21,8 @@ import measure
 import report
 
 HERE = Path(__file__).parent
-COMMAND = str(Path(sys.executable).parent / "jobrunner")
+BESIDE = Path(sys.executable).parent / "jobrunner"
+COMMAND = [str(BESIDE)] if BESIDE.exists() else [sys.executable, "-m", "jobrunner"]
 CALL = "bench_tasks:nothing"
 WORKER = ("worker", "--procs", "2", "--app", "bench_tasks", "--log-level", "warning")
 
@@ -55,10 +56,11 @@ class Bench:
         self.environ = {key: value for key, value in os.environ.items() if not key.startswith("JOBRUNNER_")}
         self.environ["JOBRUNNER_STATE_DIR"] = str(folder)
         self.url = ""
+        self.version = ""
 
     def type(self, *args: str) -> measure.Cost:
         """Run a `jobrunner` command to its end. Raises: SystemExit when it fails."""
-        cost = measure.cost([COMMAND, *args], self.environ)
+        cost = measure.cost([*COMMAND, *args], self.environ)
         if cost.exit_code:
             sys.exit(f"jobrunner {' '.join(args)} ended with exit code {cost.exit_code}")
         return cost
@@ -67,7 +69,7 @@ class Bench:
     def worker(self, *args: str) -> "Iterator[subprocess.Popen[bytes]]":
         """A worker in the folder of the job; stopped at the end."""
         process = subprocess.Popen(
-            [COMMAND, *WORKER, *args], env=self.environ, cwd=HERE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*COMMAND, *WORKER, *args], env=self.environ, cwd=HERE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             yield process
@@ -102,7 +104,8 @@ def private_broker() -> Iterator[Bench]:
         bench = Bench(Path(folder))
         bench.type("broker", "start")
         try:
-            bench.url = json.loads(bench.type("broker", "status", "--secrets", "--json").stdout)["url"]
+            status = json.loads(bench.type("broker", "status", "--secrets", "--json").stdout)
+            bench.url, bench.version = status["url"], status["version"]
             yield bench
         finally:
             bench.type("broker", "stop", "--wipe", "--yes")
@@ -167,7 +170,7 @@ def main() -> int:
     options = parser.parse_args()
     figures = Figures()
     with private_broker() as bench:
-        figures.machine = measure.machine(bench.url)
+        figures.machine = measure.machine(bench.version)
         bench.type("queues", "declare")
         ledger = measure.Ledger(bench.url)
         ledger.skip()

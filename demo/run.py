@@ -21,6 +21,8 @@ from stage import WAIT, Answer, DemoFailed, Stage, as_lines, stage, tell
 GZIP = ("sh", "-c", 'gzip -c "$1" | wc -c', "sh")
 """Compress a file, print the size. The file is an argument of the shell, never part of its program."""
 
+DEAD = "jobrunner.v1.dead"
+
 SOON = ("--backoff", "1s..2s")
 """The default backoff begins at 10 s: too long for a demo."""
 
@@ -160,10 +162,15 @@ def _only(answer: Answer) -> dict[str, Any]:
     return answer.lines[-1] if answer.lines else {"stderr": answer.stderr}
 
 
-def _dead_letters(here: Stage) -> int | None:
-    """Messages in the dead-letter queue."""
-    listed = here.must("queues", "list", "--json").lines
-    return next((queue["ready"] for queue in listed[0]["queues"] if queue["name"] == "jobrunner.v1.dead"), None)
+def _dead_letters(here: Stage) -> int:
+    """Messages in the dead-letter queue. RabbitMQ counts a little after the fact, so it is asked until there is one."""
+    ready = 0
+    for _ in range(10):
+        listed = here.must("queues", "list", DEAD, "--json").lines
+        ready = listed[0]["queues"][0]["ready"]
+        if ready:
+            break
+    return ready
 
 
 def table(lines: list[Line], total_s: float) -> str:

@@ -50,7 +50,7 @@ class Stage:
         show(shown or shlex.join(["jobrunner", *args]))
         started = time.perf_counter()
         done = subprocess.run(
-            [command(), *args], input=stdin, env=self._environ, cwd=HERE, capture_output=True, text=True, check=False
+            [*command(), *args], input=stdin, env=self._environ, cwd=HERE, capture_output=True, text=True, check=False
         )
         took_s = time.perf_counter() - started
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -68,7 +68,7 @@ class Stage:
         show(shlex.join(["jobrunner", *args]) + "  &")
         with self.log.open("wb") as log:
             return subprocess.Popen(
-                [command(), *args],
+                [*command(), *args],
                 env=self._environ,
                 cwd=HERE,
                 stdin=subprocess.DEVNULL,
@@ -78,12 +78,10 @@ class Stage:
             )
 
 
-def command() -> str:
-    """The `jobrunner` command that belongs to this Python. Raises: DemoFailed."""
+def command() -> list[str]:
+    """The `jobrunner` command that belongs to this Python, or its module where it is not installed."""
     beside = Path(sys.executable).parent / "jobrunner"
-    if beside.exists():
-        return str(beside)
-    raise DemoFailed(f"There is no 'jobrunner' command beside {sys.executable}. First:  pip install jobrunner-mq")
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", "jobrunner"]
 
 
 def show(line: str) -> None:
