@@ -8,7 +8,7 @@ import getpass
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,13 +16,25 @@ import msgspec
 
 from jobrunner import events
 from jobrunner.broker import declare, topology
+from jobrunner.broker.batch import all_answers, batched
 from jobrunner.broker.connection import Connection, ConnectionBlocked, ConnectionMessage, ConnectionUnblocked
-from jobrunner.broker.publisher import Answer, Message, Publisher, Refused, Returned, Stored, event_message, job_message
+from jobrunner.broker.publisher import (
+    Answer,
+    Message,
+    Publisher,
+    Refused,
+    Returned,
+    Stored,
+    Unknown,
+    event_message,
+    job_message,
+)
 from jobrunner.config import BrokerUrl
 from jobrunner.durations import format_duration
 from jobrunner.envelope import Envelope, check_size
 from jobrunner.errors import (
     BrokerBlocked,
+    BrokerTimeout,
     JobrunnerError,
     PermissionRefused,
     QueueRefused,
@@ -37,6 +49,11 @@ BATCHES_OPEN = 4
 
 REFUSED_AGAIN_S = 0.2
 """First wait after the broker refused a job (queue full); doubles until the client's timeout."""
+
+
+PROBE_KEY = "jobrunner.v1.nowhere"
+PROBE_S = 1.0
+"""An answer of the broker is good for so long as a sign that it takes messages."""
 
 
 def whoami() -> str:
@@ -63,6 +80,7 @@ class Client:
         self._publisher = Publisher(self.connection, confirm_timeout_s=timeout_s)
         self._known: set[str] = set()
         self._ladders: set[str] = set()
+        self._answered = float("-inf")
         self._alarm: str | None = None
         self._alarm_over: asyncio.TimerHandle | None = None
 
@@ -100,6 +118,7 @@ class Client:
 
         Raises: MessageTooLarge, Unroutable, QueueRefused, BrokerBlocked, Unconfirmed (the job may be queued or not).
         """
+        await self._probe()
         failpoint("enqueue.before_publish")
         await self._store(envelope)
         await self._record([envelope])
@@ -122,7 +141,8 @@ class Client:
             for envelope, answer in zip(batches.popleft(), answers, strict=True):
                 on_answer(envelope, answer)
 
-        async for batch in _batched(envelopes):
+        async for batch in batched(envelopes):
+            await self._probe()
             await self._ensure_all(batch)
             batches.append(batch)
             under_way.append(asyncio.create_task(self._enqueue_batch(batch)))
@@ -132,8 +152,27 @@ class Client:
         while under_way:
             await report()
 
+    async def _probe(self) -> None:
+        """Ask whether the broker takes messages before a job is given to it.
+
+        A broker with a memory or disk alarm answers the first publish, then reads no further; what it has not read it
+        stores when the alarm ends, long after its publisher gave up. Hence two probes: the second is answered only
+        where there is no alarm. Source: RabbitMQ docs "Blocked Connections".
+        Raises: BrokerBlocked, and then nothing was queued.
+        """
+        if time.monotonic() - self._answered < PROBE_S:
+            return
+        message = Message(exchange="", key=PROBE_KEY, body=b"", message_id="probe", type="probe", persistent=False)
+        for _ in range(2):
+            answer = await self._publisher.publish_confirmed(message)
+            if isinstance(answer, Unknown):
+                if self._alarm is not None:
+                    raise BrokerBlocked(alarm=self._alarm)
+                raise BrokerTimeout(address=self.url.address, timeout=format_duration(self.timeout_s))
+        self._answered = time.monotonic()
+
     async def _enqueue_batch(self, batch: Sequence[Envelope]) -> list[JobrunnerError | None]:
-        answers = await _all_answers(self._publisher, [self._message(envelope) for envelope in batch])
+        answers = await all_answers(self._publisher, [self._message(envelope) for envelope in batch])
         results: list[JobrunnerError | None] = []
         for envelope, answer in zip(batch, answers, strict=True):
             results.append(None if isinstance(answer, Stored) else await self._insist(envelope, answer))
@@ -193,6 +232,7 @@ class Client:
             failpoint("enqueue.after_publish")
             match answer:
                 case Stored():
+                    self._answered = time.monotonic()
                     return
                 case Returned():
                     self._known.discard(envelope.job.queue)
@@ -230,57 +270,9 @@ class Client:
             raise self._unconfirmed(stored[0])
 
     def _unconfirmed(self, envelope: Envelope) -> JobrunnerError:
-        if self._alarm is not None:
-            return BrokerBlocked(alarm=self._alarm)
         job_id = envelope.job.id
         return Unconfirmed(timeout=format_duration(self.timeout_s), job_id=job_id[:8], full_id=job_id)
 
     def watch(self, *, ids: Sequence[str] = (), run: str | None = None) -> Watch:
         """The ends of these jobs, or of all jobs of a run: enter it before enqueueing, so that none is missed."""
         return Watch(self.url, ids=ids, run=run, timeout_s=self.timeout_s)
-
-
-async def _all_answers(publisher: Publisher, messages: Sequence[Message]) -> list[Answer]:
-    """Publish all, wait for all."""
-    answers: list[Answer | None] = [None] * len(messages)
-    left = len(messages)
-    done = asyncio.get_running_loop().create_future()
-
-    def answered(index: int, answer: Answer) -> None:
-        nonlocal left
-        answers[index] = answer
-        left -= 1
-        if not left and not done.done():
-            done.set_result(None)
-
-    for index, message in enumerate(messages):
-        publisher.publish(message, lambda answer, index=index: answered(index, answer))  # type: ignore[misc]
-    if messages:
-        await done
-    return [answer for answer in answers if answer is not None]
-
-
-async def _batched(envelopes: Iterable[Envelope] | AsyncIterable[Envelope]) -> AsyncIterator[list[Envelope]]:
-    """Batches of one `queued` event: up to 500 jobs and 256 KiB."""
-    batch: list[Envelope] = []
-    size = 0
-    async for envelope in _each(envelopes):
-        if batch and size + len(envelope.body) > events.QUEUED_BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(envelope)
-        size += len(envelope.body)
-        if len(batch) >= events.QUEUED_BATCH_JOBS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-async def _each(envelopes: Iterable[Envelope] | AsyncIterable[Envelope]) -> AsyncIterator[Envelope]:
-    if isinstance(envelopes, AsyncIterable):
-        async for envelope in envelopes:
-            yield envelope
-        return
-    for envelope in envelopes:
-        yield envelope
