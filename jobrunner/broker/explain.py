@@ -57,7 +57,7 @@ def explain(exc: BaseException, url: BrokerUrl, timeout_s: float, *, verb: str =
             return TlsRefused(reason=_tls_reason(cause))
         case ConnectionRefusedError():
             return BrokerRefused(address=url.address)
-        case socket.gaierror():
+        case socket.gaierror() | UnicodeError():  # the latter for what is no name at all, such as `a..b`
             return BrokerUnknownHost(host=url.host, origin=url.origin)
         case TimeoutError() | connection_workflow.AMQPConnectorStackTimeout():
             return BrokerTimeout(address=url.address, timeout=format_duration(timeout_s))

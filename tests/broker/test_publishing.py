@@ -2,8 +2,6 @@ import asyncio
 import time
 
 import pytest
-from tests.support.eventually import eventually_async
-from tests.support.proxy import Proxy
 
 from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import ConnectionBlocked, ConnectionDown, ConnectionUnblocked, ConnectionUp
@@ -22,6 +20,8 @@ from jobrunner.broker.publisher import (
 from jobrunner.events import Expired
 from tests.broker.lab import Answers, a_job, delete, in_loop, lab, on_channel, to_queue
 from tests.support.broker import TestBroker
+from tests.support.eventually import eventually_async
+from tests.support.proxy import Proxy
 
 
 @in_loop
@@ -220,15 +220,21 @@ async def test_a_publish_while_the_channels_open_waits_for_them(broker: TestBrok
 async def test_a_queue_deleted_while_publishing_answers_every_publish(broker: TestBroker, queue_name: str) -> None:
     async with lab(broker.url, queue_name) as made:
         admin = await made.connect()
-        answers = Answers(await made.publisher())
+        publisher = await made.publisher()
+        answers = Answers(publisher)
         for _ in range(200):
             answers.publish(to_queue(a_job(queue_name)))
         await on_channel(admin, lambda channel, done: channel.queue_delete(queue_name, callback=done))
         for _ in range(50):
             answers.publish(to_queue(a_job(queue_name)))
-        found = await answers.all()
-        assert len(found) == 250
-        assert isinstance(found[-1], Returned)
+        # RabbitMQ 3.10 may even end the connection over it (541); no publish stays without an answer
+        assert len(await answers.all()) == 250
+
+        async def returned() -> None:
+            answer = await publisher.publish_confirmed(to_queue(a_job(queue_name)))
+            assert isinstance(answer, Returned)
+
+        await eventually_async(returned)
 
 
 @in_loop

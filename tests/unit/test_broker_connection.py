@@ -1,0 +1,49 @@
+import asyncio
+
+import pytest
+
+from jobrunner.broker.connection import BACKOFF_FIRST_S, BACKOFF_LARGEST_S, Connection, jittered
+from jobrunner.broker.parameters import parameters
+from jobrunner.config import parse_url
+from jobrunner.errors import BrokerLost
+
+URL = parse_url("amqp://app:secret@broker.example:5673/shop")
+
+
+@pytest.mark.parametrize("tries", [0, 1, 5, 6, 1000])
+def test_waits_between_tries_are_spread_and_bounded(tries: int) -> None:
+    waits = [jittered(tries) for _ in range(500)]
+    ceiling_s = min(BACKOFF_LARGEST_S, 2**tries)
+    assert min(waits) >= BACKOFF_FIRST_S
+    assert max(waits) <= ceiling_s
+    # full jitter: workers that lost the same broker do not come back together
+    assert max(waits) - min(waits) > 0.8 * (ceiling_s - BACKOFF_FIRST_S)
+
+
+def test_a_connection_keeps_heartbeats_and_tells_the_broker_who_it_is() -> None:
+    found = parameters(URL, "consume", heartbeat_s=20, timeout_s=10.0)
+    assert (found.host, found.port, found.virtual_host, found.heartbeat) == ("broker.example", 5673, "shop", 20)
+    assert found.client_properties is not None
+    assert found.client_properties["connection_name"] == "jobrunner consume"
+    assert found.tcp_options == {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
+    assert found.ssl_options is None
+    assert found.blocked_connection_timeout is None  # a worker waits for the end of an alarm
+
+
+def test_a_tls_url_verifies_chain_and_name_from_version_1_2_on() -> None:
+    found = parameters(parse_url("amqps://broker.example"), "x", heartbeat_s=20, timeout_s=10.0).ssl_options
+    assert found is not None
+    assert found.context.check_hostname
+    assert found.context.verify_mode.name == "CERT_REQUIRED"
+    assert found.context.minimum_version.name == "TLSv1_2"
+    assert found.server_hostname == "broker.example"
+
+
+def test_before_it_is_connected_it_says_so() -> None:
+    connection = Connection(URL, role="publish", notify=print)
+    assert (connection.is_open, connection.epoch, connection.server_version) == (False, 0, "")
+    assert repr(connection) == "<Connection publish amqp://app@broker.example:5673/shop epoch=0>"
+    connection.abort("nothing happens")
+    asyncio.run(connection.close())
+    with pytest.raises(BrokerLost, match="not connected"):
+        connection.open_channel(print, print)
