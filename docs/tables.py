@@ -19,11 +19,11 @@ _BLOCK = re.compile(r"(<!-- table: (\w+)[^\n]*-->\n).*?(<!-- end of table -->)",
 HEADERS = {
     "attempt": "attempts used; 0 before the first run",
     "copy": "+1 with every republish: retry, hand-back by copy, dead letter",
-    "chain": "+1 when a job is begun again from the start",
+    "chain": "for beginning an ended job anew; 0 in this version",
     "crashes": "runs whose process died",
     "not_before_ms": "due then, in milliseconds since 1970",
     "parked_since_ms": "waits since then for a worker that knows its function",
-    "submitted_by": "who enqueued it",
+    "submitted_by": "for producers that may not publish to queues; not set in this version",
 }
 
 

@@ -1,5 +1,6 @@
 """Jobs to try jobrunner with: `jobrunner worker --app tasks` in this folder, or `jobrunner dev`."""
 
+import asyncio
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -42,8 +43,6 @@ def fetch(url: str) -> int:
 @job(queue="slow", timeout="1h")
 async def wait_for(seconds: float) -> float:
     """An `async def` function; it goes to the queue `slow`: `jobrunner worker --queue slow --queue task_queue`."""
-    import asyncio
-
     await asyncio.sleep(seconds)
     return seconds
 

@@ -150,3 +150,10 @@ def test_the_readme_begins_with_what_it_is_and_two_commands() -> None:
     assert screen[0] == "# jobrunner"
     assert any(line.startswith("make demo") for line in screen)
     assert any(line.startswith("make test") for line in screen)
+
+
+def test_every_module_has_its_place_in_the_map() -> None:
+    text = (pages.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    homes = {path.name for path in (pages.ROOT / "jobrunner").iterdir() if path.is_dir() or path.suffix == ".py"}
+    mapped = {name for name in homes if f"{name}`" in text or f"/{name}/`" in text}
+    assert homes - mapped == {"__init__.py", "__main__.py", "__pycache__"} & homes
