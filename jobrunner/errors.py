@@ -185,6 +185,14 @@ class LocalBrokerFailed(BrokerError):
     hint_text = "jobrunner broker run"
 
 
+class LocalBrokerEnded(BrokerError):
+    """log_tail: what the node or Docker said at its end."""
+
+    code = "local_broker_ended"
+    text = "RabbitMQ ended while it started or stopped. It said: {log_tail}"
+    hint_text = "jobrunner broker run"
+
+
 class LocalPortTaken(BrokerError):
     """port."""
 

@@ -112,6 +112,8 @@ def stop(shared: Shared, *, wipe: bool, data: Path | None, dry_run: bool, yes: b
     if shared.json:
         known = facts(stopped) if stopped else {}
         out.emit_json({**known, "running": False, "stopped": stopped is not None, "wiped": wiped})
+    elif shared.quiet:
+        return
     elif stopped or wiped:
         what = [f"stopped {which(stopped)}"] if stopped else []
         what += [f"removed the data of {name}"] if wiped else []

@@ -13,8 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from jobrunner.durations import format_duration
-from jobrunner.errors import LocalBrokerFailed, LocalBrokerMissing, LocalPortTaken
+from jobrunner.errors import LocalBrokerEnded, LocalBrokerFailed, LocalBrokerMissing, LocalPortTaken
 from jobrunner.local import container, files, node, probe
 from jobrunner.statedir import (
     BROKER_FILE,
@@ -64,7 +63,7 @@ def start(options: StartOptions | None = None, on_progress: OnProgress | None = 
     """The private broker, started unless it runs; returns when it takes logins.
 
     on_progress: called about ten times a second. Two starts at once: the second waits for the first and gets its
-    broker. Raises: LocalBrokerMissing, LocalBrokerFailed, LocalPortTaken.
+    broker. Raises: LocalBrokerMissing, LocalBrokerFailed, LocalBrokerEnded, LocalPortTaken.
     """
     options = options or StartOptions()
     state = files.private_folder(options.state or state_dir())
@@ -81,7 +80,7 @@ def start(options: StartOptions | None = None, on_progress: OnProgress | None = 
 def stop(state: Path | None = None, *, wipe: bool = False, data_dir: Path | None = None) -> LocalBroker | None:
     """End the broker and its port mapper; with `wipe` remove its data too. Gives the broker that was ended, or None.
 
-    data_dir: of a broker that is not noted any more; None is the usual folder. Raises: LocalBrokerFailed when Docker
+    data_dir: of a broker that is not noted any more; None is the usual folder. Raises: LocalBrokerEnded when Docker
     refuses.
     """
     state = state or state_dir()
@@ -97,7 +96,7 @@ def stop(state: Path | None = None, *, wipe: bool = False, data_dir: Path | None
             if (noted and noted.container) or (wipe and folder.exists() and container.docker_answers()):
                 container.halt(identity.name, wipe=wipe)
         except container.DockerFailed as exc:
-            raise LocalBrokerFailed(timeout=format_duration(60), log_tail=str(exc)) from exc
+            raise LocalBrokerEnded(log_tail=str(exc)) from exc
         (state / BROKER_FILE).unlink(missing_ok=True)
         if wipe:
             shutil.rmtree(folder, ignore_errors=True)
@@ -167,7 +166,7 @@ class _Launch:
         node.write_files(self.data_dir, self.identity, server.version)
         pid = node.launch(server, self.data_dir, self.identity)
         try:
-            version = self.wait_for_greeting(lambda: process_alive(pid), lambda: node.log_tail(self.data_dir))
+            version = self.wait_for_greeting(lambda: process_alive(pid), lambda: node.failure(self.data_dir))
         except BaseException:  # also Ctrl-C: what was begun here must not stay
             node.halt(pid, self.identity)
             raise
@@ -191,7 +190,7 @@ class _Launch:
             container.launch(self.identity, self.tick)
             version = self.wait_for_greeting(lambda: container.running(name), lambda: container.log_tail(name))
         except container.DockerFailed as exc:
-            raise LocalBrokerFailed(timeout=format_duration(self.options.timeout_s), log_tail=str(exc)) from exc
+            raise LocalBrokerEnded(log_tail=str(exc)) from exc
         except BaseException:
             container.halt(name, wipe=False)
             raise
@@ -220,9 +219,9 @@ class _Launch:
             if version is not None:
                 return version
             if not lives():
-                raise LocalBrokerFailed(timeout=format_duration(self.options.timeout_s), log_tail=log_tail())
+                raise LocalBrokerEnded(log_tail=log_tail())
             probe.pause(0.1)
-        raise LocalBrokerFailed(timeout=format_duration(self.options.timeout_s), log_tail=log_tail())
+        raise LocalBrokerFailed(timeout=f"{self.options.timeout_s:.0f} s", log_tail=log_tail())
 
     def tick(self) -> None:
         elapsed_s = time.monotonic() - self.began

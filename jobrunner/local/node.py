@@ -24,10 +24,12 @@ _PLACES = (
     "/opt/homebrew/sbin",
     "/usr/local/sbin",
 )
+_UNPACKED = "/usr/lib/rabbitmq/lib"
 _NOT_INHERITED = ("RABBITMQ_", "ERL_", "JOBRUNNER_", "NOTIFY_SOCKET", "ELIXIR_")
 _DETACH = 'cd "$1" && shift && { "$@" >>log/console.log 2>&1 </dev/null & echo $!; }'
 """A shell starts it and ends: the node has no parent here that would have to wait for it."""
 _STOP_S = 30.0
+_SHOWN_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Server:
 def find_server() -> Server | None:
     """The newest RabbitMQ in the usual places or on the PATH, None if there is none."""
     places = [Path(place) / "rabbitmq-server" for place in _PLACES]
-    places[1:1] = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"), reverse=True)
+    places[1:1] = sorted(Path(_UNPACKED).glob("rabbitmq_server-*/sbin/rabbitmq-server"), reverse=True)
     if on_path := shutil.which("rabbitmq-server"):
         places.append(Path(on_path))
     for place in places:
@@ -155,14 +157,19 @@ def halt(pid: int | None, identity: files.Identity) -> None:
     probe.until(lambda: probe.end_epmd(identity.epmd_port), 3)
 
 
-def log_tail(data_dir: Path, lines: int = 3) -> str:
-    """The last lines that say something, of the console or else of the log, as one line."""
-    for path in (data_dir / CONSOLE, data_dir / LOG):
-        try:
-            text = path.read_text(errors="replace")
-        except OSError:
-            continue
-        said = [line.strip() for line in text.splitlines() if line.strip() and "#" not in line]
-        if said:
-            return " / ".join(said[-lines:])
-    return "(empty)"
+def failure(data_dir: Path) -> str:
+    """Why the node ended while it started, on one line: what its console says after `BOOT FAILED`, else its end."""
+    console = _lines(data_dir / CONSOLE)
+    for number, line in enumerate(console):
+        if line.endswith("during startup:") and number + 1 < len(console):
+            return console[number + 1][:_SHOWN_CHARS]
+    return " / ".join((console or _lines(data_dir / LOG))[-3:])[-_SHOWN_CHARS:] or "(empty)"
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines that say something; none where there is no file."""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()]
