@@ -1,14 +1,16 @@
 """`python -m jobrunner` and the installed command `jobrunner`."""
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from jobrunner.cli.app import run
+    from jobrunner.cli.app import on_terminate, run
     from jobrunner.failpoint import arm
 
     arm()
+    signal.signal(signal.SIGTERM, on_terminate)
     sys.exit(run(sys.argv[1:]))
 
 

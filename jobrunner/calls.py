@@ -52,8 +52,9 @@ def parse_target(text: str) -> str:
     Raises: TargetIsPath for a file, BadTarget for anything else that names no function.
     """
     path, _, function = text.partition(":")
-    if path.endswith(".py") or "/" in path:
-        module = path.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
+    if path.endswith(".py") or ("/" in path and function):
+        stem = path.removesuffix(".py").removeprefix("./")
+        module = stem.rpartition("/")[2] if stem.startswith(("/", ".")) else stem.replace("/", ".")
         function = function or _first_function(path)
         if is_task_name(f"{module}:{function}"):
             raise TargetIsPath(target=text, suggestion=f"{module}:{function}")
@@ -162,7 +163,7 @@ def _from_file(name: str, operator: str, path: str) -> Any:
 
 def to_json(value: Any, encode: Callable[[Any], bytes]) -> bytes:
     """The JSON of arguments. Raises: BadValue for what JSON cannot carry: text that is not UTF-8, nesting over 64."""
-    if _depth(value) > MAX_DEPTH + 1:
+    if _depth(value) > MAX_DEPTH + 2:  # the list or object of all arguments, and the innermost values
         raise BadValue(problem=f"The arguments are nested deeper than {MAX_DEPTH}.", hint="pass a path or URL")
     try:
         return encode(value)

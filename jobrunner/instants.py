@@ -68,11 +68,14 @@ def _day(word: str | None, today: date) -> date | None:
 
 def _resolve(naive: datetime, now_s: float) -> float:
     """The instant of a local wall-clock time."""
-    early, late = naive.replace(fold=0).astimezone(), naive.replace(fold=1).astimezone()
+    try:
+        early, late = naive.replace(fold=0).astimezone(), naive.replace(fold=1).astimezone()
+    except (ValueError, OverflowError) as exc:  # the first and the last day of the calendar
+        raise BadTime(value=str(naive)) from exc
     shown = f"{naive:%Y-%m-%d %H:%M}"
     if early.utcoffset() != late.utcoffset():
         if early.replace(tzinfo=None) != naive:
-            hint = " · ".join(f"--at '{near.replace(tzinfo=None):%Y-%m-%d %H:%M}'" for near in (late, early))
+            hint = " · ".join(f"--at '{near.replace(tzinfo=None):%Y-%m-%d %H:%M}'" for near in sorted((early, late)))
             raise BadValue(problem=f"{shown} does not exist in {zone_name()}: the clocks go forward.", hint=hint)
         first, second = offset(early), offset(late)
         raise TimeAmbiguous(when=shown, zone=zone_name(), first=first, second=second)

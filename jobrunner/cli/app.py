@@ -1,7 +1,6 @@
 """The root of the command line: finds the command, runs it, and turns whatever happens into an exit code."""
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -91,7 +90,6 @@ def build() -> Root:
 def run(args: Sequence[str]) -> int:
     """Run a command line without its program name. Gives the exit code; writes whatever there is to say."""
     out.settle_streams()
-    signal.signal(signal.SIGTERM, _on_terminate)
     shared = Shared()
     try:
         code = _run(list(args), shared)
@@ -113,7 +111,8 @@ def _ended(shared: Shared, exc: BaseException, sentence: str, code: int) -> int:
     return code
 
 
-def _on_terminate(_number: int, _frame: object) -> None:
+def on_terminate(_number: int, _frame: object) -> None:
+    """The handler of SIGTERM for a process that runs one command."""
     raise Terminated
 
 

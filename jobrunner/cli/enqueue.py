@@ -32,16 +32,16 @@ A line of --from: {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["prog
 @option("--retries", type=click.IntRange(0, 999_999), metavar="N", show_default="3", help="Attempts after the first.")
 @option("--backoff", type=BACKOFF, metavar="DUR[..MAX]", show_default="10s..1h", help="Doubles, with jitter.")
 @option("--timeout", type=POSITIVE_DURATION, metavar="DUR", help="TERM, then KILL; counts as a failure.")
-@option("--id", "job_id", metavar="ID", help="16 characters instead of a random id.")
+@option("--id", metavar="ID", help="16 characters instead of a random id.")
 @option("--tag", multiple=True, metavar="T", help="For filters; may be repeated.")
 @option("--label", metavar="TEXT", help="For people.")
 @option("--env", multiple=True, metavar="K[=V]", help="A variable for the job; with its value from here, or V.")
 @option("--cwd", metavar="DIR", help="The job's folder; it must exist at the worker.")
 @option("--stdin", is_flag=True, help="This stdin becomes the command's.")
 @option("--shell", metavar="LINE", help="Run LINE with /bin/sh -c.")
-@option("--arg", "literal", multiple=True, metavar="V", help="One literal text ARG, after the others; repeat.")
+@option("--arg", multiple=True, metavar="V", help="One literal text ARG, after the others; repeat.")
 @option("--raw", is_flag=True, help="Every ARG is text.")
-@option("--from", "source", metavar="FILE|-", help="Many jobs, one JSON object a line.")
+@option("--from", metavar="FILE|-", help="Many jobs, one JSON object a line.")
 @option("--strict", is_flag=True, help="With --from: stop at the first line that is no job.")
 @option("--wait", is_flag=True, help="Wait and print the result; exit 0, or 1 if the job failed.")
 @option("--wait-timeout", type=POSITIVE_DURATION, metavar="DUR", help="Wait no longer; exit 124, the job goes on.")
@@ -56,7 +56,7 @@ def enqueue(ctx: click.Context, shared: Shared, /, target: str | None, args: tup
     """
     tail = tail_of(ctx)
     _refuse_clashes(target, tail, options)
-    if options["source"] is not None:
+    if options["from"] is not None:
         from jobrunner.cli.enqueue_many import enqueue_many
 
         return enqueue_many(shared, options)
@@ -76,7 +76,7 @@ def enqueue(ctx: click.Context, shared: Shared, /, target: str | None, args: tup
 
 def _refuse_clashes(target: str | None, tail: list[str] | None, options: dict[str, Any]) -> None:
     """Raises: OptionsClash for options that say two things at once, or one that has no use here."""
-    source, shell, wait = options["source"], options["shell"], options["wait"]
+    source, shell, wait = options["from"], options["shell"], options["wait"]
     what = [
         f"the target '{target}'" if target is not None else "",
         "what stands after '--'" if tail is not None else "",
@@ -91,8 +91,8 @@ def _refuse_clashes(target: str | None, tail: list[str] | None, options: dict[st
         "--delay and --at both say when.": options["delay"] is not None and options["at"] is not None,
         "--stdin is for commands; a function takes arguments.": options["stdin"] and target is not None,
         "--stdin and --from both read stdin.": options["stdin"] and source is not None,
-        "--id names one job, --from holds many.": options["job_id"] is not None and source is not None,
-        "--arg and --raw are for a function's arguments.": bool(options["literal"] or options["raw"])
+        "--id names one job, --from holds many.": options["id"] is not None and source is not None,
+        "--arg and --raw are for a function's arguments.": bool(options["arg"] or options["raw"])
         and (is_command or source is not None),
         "--strict is for --from.": options["strict"] and source is None,
         "--wait-timeout needs --wait.": options["wait_timeout"] is not None and not wait,

@@ -31,7 +31,7 @@ def enqueue_many(shared: Shared, options: Mapping[str, Any]) -> int:
         wishes = replace(wishes, run=f"batch-{secrets.token_hex(4)}")
     report = Report(shared, is_waiting=options["wait"], is_strict=options["strict"])
     batch = _Batch(shared, LineReader(wishes), report)
-    with opened(options["source"]) as handle:
+    with opened(options["from"]) as handle:
         if options["dry_run"]:
             asyncio.run(batch.dry_run(handle))
             return report.conclude()

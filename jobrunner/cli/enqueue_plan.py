@@ -79,7 +79,7 @@ def wishes_of(options: Mapping[str, Any]) -> Wishes:
         retries=options["retries"],
         backoff=options["backoff"],
         timeout_s=options["timeout"],
-        job_id=checked_id(options["job_id"]),
+        job_id=checked_id(options["id"]),
         tags=list(options["tag"]),
         label=options["label"],
         env=environment(options["env"]),
@@ -91,7 +91,7 @@ def wishes_of(options: Mapping[str, Any]) -> Wishes:
 def plan_call(target: str, words: Sequence[str], options: Mapping[str, Any]) -> Plan:
     """The plan of `enqueue TARGET ARG...`. Raises: the errors of targets, arguments and sources."""
     task = parse_target(target)
-    args, kwargs = parse_arguments(words, literal=options["literal"], raw=options["raw"])
+    args, kwargs = parse_arguments(words, literal=options["arg"], raw=options["raw"])
     function = find_function(task, Path.cwd())
     if function is not None:
         check_arguments(task, function, len(args), kwargs)

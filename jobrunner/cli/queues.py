@@ -58,12 +58,12 @@ def _show_rows(rows: list[tuple[str, str, str]]) -> None:
 
 @queues.command("declare", short_help="Create or check all that is needed.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@option("--print", "prints", is_flag=True, help="Print a definitions.json for an administrator; asks no broker.")
+@option("--print", is_flag=True, help="Print a definitions.json for an administrator; asks no broker.")
 @option("--broker-version", default="3.13.0", show_default=True, metavar="V", help="With --print: what will read it.")
 @option("--replace", metavar="NAME", help="Make one of ours anew, with the right settings, if it is empty.")
 @pass_shared
 def declare_queues(
-    shared: Shared, names: tuple[str, ...], *, prints: bool, broker_version: str, replace: str | None
+    shared: Shared, /, names: tuple[str, ...], *, broker_version: str, replace: str | None, **options: bool
 ) -> int:
     """Create, or check, everything that jobrunner needs in the broker, and the queues named.
 
@@ -76,7 +76,7 @@ def declare_queues(
     wanted = list(names) or [topology.DEFAULT_QUEUE]
     for name in wanted:
         topology.check_queue_name(name)
-    if prints:
+    if options["print"]:
         import json
 
         vhost = shared.settings.url.vhost
