@@ -1,0 +1,128 @@
+"""One child process as the parent holds it: started, signalled as a group, reaped only when the group was killed."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final
+
+SHARED_VARIABLES: Final = ("JOBRUNNER_URL", "JOBRUNNER_URL_FILE", "JOBRUNNER_AUTHKEY", "JOBRUNNER_AUTHKEY_FILE")
+"""What `share_broker` leaves in the environment of jobs."""
+
+_FAILPOINT: Final = "JOBRUNNER_FAILPOINT"
+
+
+def child_environment(environment: Mapping[str, str], *, share_broker: bool) -> dict[str, str]:
+    """The worker's environment without every `JOBRUNNER_*`. An armed failpoint reaches the child, not its jobs."""
+    kept = (_FAILPOINT, *SHARED_VARIABLES) if share_broker else (_FAILPOINT,)
+    return {name: value for name, value in environment.items() if not name.startswith("JOBRUNNER_") or name in kept}
+
+
+class Process:
+    """A child in its own session, with its control socket and the read ends of its stdout and stderr.
+
+    Its pid is its group's id. It stays a zombie until `reap`, so neither number can become another process's before;
+    nothing else may wait for it.
+    on_exit: called on the loop when it has exited, where the system can tell (Linux 5.3); elsewhere the end of its
+    control socket tells, by `assume_exited`.
+    Raises: OSError when the system can start no process.
+    """
+
+    def __init__(self, environment: dict[str, str], on_exit: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_exit = on_exit
+        self._exited = asyncio.Event()
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with theirs:
+                self._popen = _start(theirs.fileno(), environment)
+        except BaseException:
+            self.control.close()
+            raise
+        self.pid = self._popen.pid
+        assert self._popen.stdout is not None  # noqa: S101 - asked for
+        assert self._popen.stderr is not None  # noqa: S101 - asked for
+        self.stdout_fd = os.dup(self._popen.stdout.fileno())
+        self.stderr_fd = os.dup(self._popen.stderr.fileno())
+        self._popen.stdout.close()
+        self._popen.stderr.close()
+        self._pidfd = _watch(self.pid)
+        if self._pidfd is not None:
+            self._loop.add_reader(self._pidfd, self._exit_seen)
+
+    @property
+    def exited(self) -> bool:
+        """Whether it is a zombie by now, as far as the system has told."""
+        return self._exited.is_set()
+
+    def assume_exited(self) -> None:
+        """Where the system does not tell of an exit, the closed control socket does."""
+        if self._pidfd is None:
+            self._exited.set()
+
+    async def exited_within(self, timeout_s: float) -> bool:
+        """Wait for its exit. Gives whether it came in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._exited.wait()
+        return self._exited.is_set()
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal every process of the group. One that is gone or out of reach is no error."""
+        if self._popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    def signal_child(self, number: signal.Signals) -> None:
+        """Signal the child alone."""
+        if self._popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def reap(self) -> int:
+        """Take in the zombie. Gives its exit code, or the negative number of the signal that ended it."""
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+        return self._popen.wait()
+
+    def _exit_seen(self) -> None:
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+        self._exited.set()
+        self._on_exit()
+
+
+def _start(control_fd: int, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    fds = [control_fd]
+    with contextlib.suppress(OSError):
+        fds.append(os.dup(2))  # where SIGUSR1 writes the stacks; the worker may have no stderr
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobrunner.execution.child", str(fds[0]), str(os.getpid()), *map(str, fds[1:])],
+            pass_fds=fds,
+            close_fds=True,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+    finally:
+        for fd in fds[1:]:
+            os.close(fd)
+
+
+def _watch(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process exits. Source: pidfd_open(2); None where there is none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # an old kernel, or a container that forbids the call
+        return None

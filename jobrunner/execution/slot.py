@@ -1,0 +1,129 @@
+"""One slot of the pool: one child after another."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+from jobrunner import events
+from jobrunner.execution.handle import Handle, Surface
+from jobrunner.execution.lifecycle import Died, State
+from jobrunner.execution.messages import Finished, Work
+from jobrunner.outcome import Interrupted
+
+BACKOFF_S: Final = (0.1, 30.0)
+_SHORT_LIFE_S: Final = 1.0
+
+
+class Slot:
+    """Keeps a child.
+
+    number: from 0. failed: told of each child that was never ready. may_start: asked before each start.
+    """
+
+    def __init__(
+        self, number: int, pool: Surface, failed: Callable[[Died], None], may_start: Callable[[], bool]
+    ) -> None:
+        self._number = number
+        self._pool = pool
+        self._failed = failed
+        self._may_start = may_start
+        self._child: Handle | None = None
+        self._failures = 0
+        self._stopping = False
+        self._wake = asyncio.Event()
+
+    async def keep(self) -> None:
+        """Start a child, see it to its end, start the next; until stopped."""
+        while not self._stopping and self._may_start():
+            try:
+                self._child = Handle(self._number, self._pool)
+            except OSError as exc:
+                died = Died(1, f"the system starts no process: {exc}")
+            else:
+                died = await self._child.until_gone()
+                self._child = None
+            self._judge(died)
+            if self._failures and not self._stopping:
+                await self._pause()
+
+    def _judge(self, died: Died) -> None:
+        if died.ready_s is None:
+            self._failures += 1
+            if not self._stopping:
+                self._failed(died)
+        elif died.ready_s < _SHORT_LIFE_S and died.code:
+            self._failures += 1  # it did start; but there is no reason to hurry
+        else:
+            self._failures = 0
+
+    async def _pause(self) -> None:
+        first_s, most_s = BACKOFF_S
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(most_s, first_s * 2.0 ** min(self._failures - 1, 30))):
+                await self._wake.wait()
+
+    def run(self, work: Work) -> None:
+        """Hand a job to the child. If that was just lost, the job ends as interrupted: nothing of it ran."""
+        if self._child is not None and self._child.state is State.FREE:
+            self._child.run(work)
+            return
+        ran = self._nowhere(time.time())
+        self._pool.post(Finished(slot=self._number, key=work.key, outcome=Interrupted(), ran=ran, ready=False))
+
+    def interrupt(self, term_s: float) -> None:
+        """Kill the run, if there is one."""
+        if self._child is not None and self._child.state is State.BUSY:
+            self._child.interrupt(term_s)
+
+    def ran(self) -> events.Run:
+        """Where and when the current child's run started, or its last one ran; of process 0 without a child."""
+        return self._nowhere(None) if self._child is None else self._child.ran
+
+    def _nowhere(self, ended_at: float | None) -> events.Run:
+        worker = self._pool.settings.worker
+        return events.Run(
+            worker=worker, host=socket.gethostname(), pid=0, started_at=ended_at or time.time(), ended_at=ended_at
+        )
+
+    def renew(self) -> None:
+        """Replace the child: at once if it is free, else after its job. One that is awaited is started at once."""
+        self._failures = 0
+        self._wake.set()
+        if self._child is None:
+            return
+        if self._child.state is State.FREE:
+            self._child.retire()
+        else:
+            self._child.is_stale = True
+
+    def ping(self) -> None:
+        """Ask a free child whether it is there."""
+        if self._child is not None:
+            self._child.ping()
+
+    def dump_stacks(self) -> None:
+        """Let the child write its stacks."""
+        if self._child is not None:
+            self._child.dump_stacks()
+
+    def stop(self, term_s: float) -> None:
+        """Start no further child and end this one; `keep` returns when it is gone."""
+        self._stopping = True
+        self._wake.set()
+        child = self._child
+        if child is None:
+            return
+        match child.state:
+            case State.FREE:
+                child.retire()
+            case State.BUSY:
+                child.is_stale = True  # if its result is there, it retires
+                child.interrupt(term_s)
+            case State.STARTING:
+                child.kill()
+            case State.ENDING:
+                pass
