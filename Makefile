@@ -1,0 +1,79 @@
+# The first call of any target makes .venv; nothing has to be set up by hand. `make help` lists the targets.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+PYTEST := $(PYTHON) -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup rabbitmq demo test check fmt fmt-check lint types imports pages unit process broker acceptance docs \
+	stress bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(RUN): pyproject.toml scripts/setup-python.sh
+	@scripts/setup-python.sh $(VENV) .
+	@touch $@
+
+$(DEV): $(RUN)
+	@scripts/setup-python.sh $(VENV) '.[dev]'
+	@touch $@
+
+setup: $(DEV) ## .venv with the package and its tools
+
+rabbitmq: ## install RabbitMQ if it is missing; no system service is started
+	@scripts/setup-rabbitmq.sh
+
+demo: $(RUN) rabbitmq ## see it work: real jobs on a private RabbitMQ
+	@$(PYTHON) demo/run.py
+
+test: $(DEV) rabbitmq ## every test but the stress tests
+	$(PYTEST) tests/unit tests/process tests/broker tests/acceptance tests/docs
+
+check: fmt-check lint types imports pages unit ## what needs no broker: format, lint, types, imports, pages, unit tests
+
+fmt: $(DEV) ## format the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix-only --quiet .
+
+fmt-check: $(DEV)
+	$(VENV)/bin/ruff format --check .
+
+lint: $(DEV)
+	$(VENV)/bin/ruff check .
+
+types: $(DEV)
+	$(VENV)/bin/mypy
+
+imports: $(DEV)
+	$(VENV)/bin/lint-imports --no-logo
+
+pages: $(DEV)
+	$(PYTEST) -q tests/docs/test_pages.py
+
+unit: $(DEV) ## tests that need nothing
+	$(PYTEST) tests/unit
+
+process: $(DEV) ## tests with real child processes
+	$(PYTEST) tests/process
+
+broker: $(DEV) rabbitmq ## tests with a real RabbitMQ, and with RabbitMQ 4 where Docker answers
+	$(PYTEST) tests/broker
+
+acceptance: $(DEV) rabbitmq ## tests of the installed command
+	$(PYTEST) tests/acceptance
+
+docs: $(DEV) rabbitmq ## do what the documentation says
+	$(PYTEST) tests/docs
+
+stress: $(DEV) rabbitmq ## minutes of kills and cuts; nothing may be lost
+	$(PYTEST) tests/stress
+
+bench: $(RUN) rabbitmq ## measure; takes about two minutes
+	@$(PYTHON) bench/run.py
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache build dist .demo
+	find jobrunner tests demo bench docs examples -name __pycache__ -type d -prune -exec rm -rf {} +
