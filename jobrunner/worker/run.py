@@ -9,8 +9,8 @@ from typing import Any
 from jobrunner.broker import declare
 from jobrunner.worker import inbox, journal
 from jobrunner.worker.loop import Worker
-from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.reload import fingerprint
+from jobrunner.worker.settings import WorkerSettings
 
 TICK_S = 0.1
 CHECK_S = 1.0

@@ -1,0 +1,321 @@
+"""The worker, driven by its inbox: whatever happens, publish, confirm and ack come in this order."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from jobrunner import events
+from jobrunner.broker.connection import ConnectionBlocked, ConnectionDown, ConnectionUnblocked
+from jobrunner.broker.consumer import ConsumerLost, Delivered
+from jobrunner.broker.publisher import Refused, Stored, Unknown
+from jobrunner.envelope import Envelope, new_job, seal
+from jobrunner.errors import BrokerLost
+from jobrunner.execution.pool import Finished, SlotReady
+from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, Succeeded
+from jobrunner.registry import FunctionSpec
+from jobrunner.worker import inbox
+from tests.support.edges import Bench, Standing
+
+ERROR = Error(reason="error", message="boom")
+RAN = events.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
+LOST = ConnectionDown("consume", 1, BrokerLost(address="h:1", reason="reset"), 0.5)
+
+
+def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+@contextlib.asynccontextmanager
+async def bench(procs: int = 2, **settings: Any) -> AsyncIterator[Bench]:
+    one = Bench(procs, **settings)
+    for slot in range(procs):
+        ready(one, slot)
+    yield one
+    await asyncio.gather(*one.worker.slots._pausing.values())
+
+
+def ready(one: Bench, slot: int) -> None:
+    one.worker.handle(SlotReady(slot=slot, functions=[FunctionSpec(name="tasks:add")]))
+
+
+def job(**fields: Any) -> Envelope:
+    return seal(new_job(queue="task_queue", task="tasks:add", **fields))
+
+
+def deliver(one: Bench, sealed: Envelope, slot: int = 0, **facts: Any) -> Any:
+    delivery = one.delivery(sealed, slot, **facts)
+    one.worker.handle(Delivered(delivery=delivery))
+    return delivery
+
+
+def finish(one: Bench, sealed: Envelope, outcome: Outcome, slot: int = 0) -> None:
+    one.worker.handle(Finished(slot=slot, key=sealed.key, outcome=outcome, ran=RAN, ready=True))
+
+
+def with_route(one: Bench) -> None:
+    one.worker.settler._routes.add("task_queue")
+
+
+@on_a_loop
+async def test_a_success_is_recorded_and_confirmed_before_its_ack() -> None:
+    async with bench() as one:
+        sealed = job()
+        delivery = deliver(one, sealed)
+        assert [work.id for _, work in one.pool.started] == [sealed.job.id]
+        finish(one, sealed, Succeeded())
+        assert one.publishes.kinds() == ["succeeded"]
+        assert ("ack", delivery.tag) not in one.wire
+        one.publishes.answer()
+        one.handle_all()
+        assert one.wire[-1] == ("ack", delivery.tag)
+        assert not one.worker.runs
+
+
+@pytest.mark.parametrize(
+    ("outcome", "published"),
+    [
+        (Failed(error=ERROR), ["job to jobrunner.v1.delay", "retrying"]),
+        (Crashed(error=ERROR), ["job to jobrunner.v1.delay", "retrying"]),
+        (Rejected(error=ERROR), ["job to jobrunner.v1.dlx", "dead"]),
+    ],
+)
+@on_a_loop
+async def test_both_the_copy_and_its_record_are_confirmed_before_the_ack(
+    outcome: Outcome, published: list[str]
+) -> None:
+    async with bench() as one:
+        with_route(one)
+        sealed = job()
+        delivery = deliver(one, sealed)
+        finish(one, sealed, outcome)
+        kinds = one.publishes.kinds()
+        assert [kind.partition(".delay.")[0] + (".delay" if ".delay." in kind else "") for kind in kinds] == published
+        one.publishes.open.pop(0)[1](Stored())
+        one.handle_all()
+        assert ("ack", delivery.tag) not in one.wire
+        one.publishes.answer()
+        one.handle_all()
+        assert one.wire[-1] == ("ack", delivery.tag)
+
+
+@pytest.mark.parametrize("answer", [Unknown("cut"), Refused("full")])
+@on_a_loop
+async def test_what_is_not_confirmed_is_published_again_with_the_same_ids_and_never_acked_meanwhile(
+    answer: Unknown | Refused,
+) -> None:
+    async with bench() as one:
+        sealed = job()
+        delivery = deliver(one, sealed)
+        finish(one, sealed, Succeeded())
+        one.publishes.answer(answer)
+        one.handle_all()
+        assert ("ack", delivery.tag) not in one.wire
+        one.worker.settler.connection.is_open = True
+        one.worker.settler.connected()
+        assert [message.message_id for message in one.publishes.seen] == [f"{sealed.job.id}.0.succeeded"] * 2
+        one.publishes.answer()
+        one.handle_all()
+        assert one.wire[-1] == ("ack", delivery.tag)
+
+
+@on_a_loop
+async def test_a_redelivery_of_a_running_job_is_adopted_and_the_newest_delivery_is_acked() -> None:
+    async with bench() as one:
+        sealed, channel = job(), Standing()
+        deliver(one, sealed, channel=channel)
+        channel.usable = False
+        one.worker.handle(LOST)
+        again = deliver(one, sealed, slot=1, redelivered=True, delivery_count=1)
+        assert len(one.pool.started) == 1
+        finish(one, sealed, Succeeded())
+        one.publishes.answer()
+        one.handle_all()
+        assert one.wire[-1] == ("ack", again.tag)
+        assert len(one.pool.started) == 1
+
+
+@on_a_loop
+async def test_a_redelivery_of_a_settled_job_is_acked_and_not_run_again() -> None:
+    async with bench() as one:
+        sealed = job()
+        deliver(one, sealed)
+        finish(one, sealed, Succeeded())
+        one.publishes.answer()
+        one.handle_all()
+        again = deliver(one, sealed, redelivered=True, delivery_count=1)
+        assert one.wire[-1] == ("ack", again.tag)
+        assert len(one.pool.started) == 1
+
+
+@on_a_loop
+async def test_after_a_lost_connection_only_as_many_channels_consume_as_processes_are_free() -> None:
+    async with bench(procs=2) as one:
+        sealed, channel = job(), Standing()
+        deliver(one, sealed, channel=channel)
+        channel.usable = False
+        one.worker.handle(LOST)
+        await asyncio.gather(*one.worker.slots._pausing.values())
+        assert one.wire[-1] == ("pause", 0)
+        finish(one, sealed, Succeeded())
+        assert one.wire[-1] == ("resume", 0)
+
+
+@on_a_loop
+async def test_a_lost_lease_leaves_the_run_alone_and_keeps_its_channel_quiet() -> None:
+    async with bench() as one:
+        sealed, channel = job(), Standing()
+        deliver(one, sealed, channel=channel)
+        channel.usable = False
+        one.worker.handle(ConsumerLost(0, "task_queue", None, missing=False))
+        await asyncio.gather(*one.worker.slots._pausing.values())
+        assert ("pause", 0) in one.wire
+        assert not one.pool.interrupted
+        finish(one, sealed, Succeeded())
+        one.publishes.answer()
+        one.handle_all()
+        assert [entry for entry in one.wire if entry[0] == "ack"] == []
+
+
+@on_a_loop
+async def test_an_unreadable_message_is_dead_lettered_with_its_body_and_the_worker_goes_on() -> None:
+    async with bench() as one:
+        sealed = job()
+        delivery = one.delivery(sealed)
+        delivery.body, delivery.message_id = b"Hello...", None
+        one.worker.handle(Delivered(delivery=delivery))
+        letter = one.publishes.seen[0]
+        assert (letter.exchange, letter.body) == ("jobrunner.v1.dlx", b"Hello...")
+        assert letter.headers["jr-reason"] == "malformed"
+        one.publishes.answer()
+        one.handle_all()
+        assert one.wire[-1] == ("ack", delivery.tag)
+        deliver(one, sealed)
+        assert len(one.pool.started) == 1
+
+
+@on_a_loop
+async def test_two_equal_unreadable_messages_are_two_dead_letters() -> None:
+    async with bench() as one:
+        for slot in (0, 1):
+            delivery = one.delivery(job(), slot)
+            delivery.body, delivery.message_id = b"Hello...", None
+            one.worker.handle(Delivered(delivery=delivery))
+        one.publishes.answer()
+        one.handle_all()
+        assert [entry[0] for entry in one.wire[-2:]] == ["ack", "ack"]
+        assert one.publishes.kinds().count("dead") == 2
+
+
+@on_a_loop
+async def test_a_dead_letter_carries_the_whole_story() -> None:
+    async with bench() as one:
+        sealed = job(max_attempts=1)
+        deliver(one, sealed)
+        error = Error(reason="error", message="no disk", class_name="OSError", traceback="Traceback: tasks.py, line 3")
+        finish(one, sealed, Failed(error=error))
+        letter, event = one.publishes.seen
+        assert letter.body == sealed.body
+        assert letter.headers["jr-error"] == "OSError: no disk"
+        assert letter.headers["jr-attempt"] == 1
+        assert letter.headers["jr-worker"] == "w1"
+        assert "line 3" in str(letter.headers["jr-traceback"])
+        dead = events.decode(event.body)
+        assert isinstance(dead, events.Dead)
+        assert (dead.error, dead.attempt, dead.ran) == (error, 1, RAN)
+
+
+@on_a_loop
+async def test_an_interrupted_job_is_handed_back_with_the_channel_quiet_and_no_attempt_counted() -> None:
+    async with bench() as one:
+        sealed = job()
+        delivery = deliver(one, sealed)
+        one.worker.handle(inbox.StopRequested(15))
+        one.worker.handle(inbox.StopRequested(15))
+        assert one.pool.interrupted == [0]
+        finish(one, sealed, Interrupted())
+        assert one.publishes.kinds() == ["interrupted"]
+        one.publishes.answer()
+        one.handle_all()
+        await asyncio.gather(*one.worker.slots._pausing.values())
+        one.handle_all()
+        assert one.wire.index(("pause", 0)) < one.wire.index(("nack", delivery.tag))
+        assert one.worker.stopping.is_over(runs=False)
+        assert one.worker.stopping.exit_code == 143
+
+
+@on_a_loop
+async def test_a_job_that_was_returned_twice_is_handed_back_as_a_new_copy() -> None:
+    async with bench() as one:
+        with_route(one)
+        sealed = job()
+        delivery = deliver(one, sealed, redelivered=True, delivery_count=2)
+        one.worker.handle(inbox.StopRequested(15))
+        one.worker.handle(inbox.GraceOver())
+        finish(one, sealed, Interrupted())
+        assert one.publishes.kinds() == ["interrupted", "job to jobrunner.v1.jobs"]
+        assert one.publishes.seen[1].headers == {"jr-copy": 1}
+        one.publishes.answer()
+        one.handle_all()
+        assert ("ack", delivery.tag) in one.wire
+
+
+@on_a_loop
+async def test_a_job_that_ends_while_draining_is_settled_as_ever() -> None:
+    async with bench() as one:
+        sealed = job()
+        delivery = deliver(one, sealed)
+        one.worker.handle(inbox.StopRequested(15))
+        finish(one, sealed, Succeeded())
+        one.publishes.answer()
+        one.handle_all()
+        assert ("ack", delivery.tag) in one.wire
+        assert one.worker.stopping.exit_code == 0
+
+
+@on_a_loop
+async def test_while_the_broker_is_blocked_nothing_new_starts() -> None:
+    async with bench() as one:
+        one.worker.handle(ConnectionBlocked("publish", "disk alarm"))
+        sealed = job()
+        deliver(one, sealed)
+        assert not one.pool.started
+        one.worker.handle(ConnectionUnblocked("publish"))
+        assert [work.id for _, work in one.pool.started] == [sealed.job.id]
+
+
+@on_a_loop
+async def test_a_delivery_without_a_free_process_waits_for_one_and_then_goes_back() -> None:
+    async with bench(procs=1) as one:
+        one.worker.slots.ready.clear()
+        sealed = job()
+        delivery = deliver(one, sealed)
+        assert not one.pool.started
+        one.worker.runs[sealed.key].started -= 5
+        one.worker.handle(inbox.Tick(0.0))
+        await asyncio.gather(*one.worker.slots._pausing.values())
+        await asyncio.sleep(0)
+        assert one.wire[-2:] == [("pause", 0), ("nack", delivery.tag)]
+
+
+@on_a_loop
+async def test_a_foreign_message_becomes_a_job_and_its_redelivery_is_recognised_by_its_body() -> None:
+    async with bench(raw_handler="tasks:handle") as one:
+        channel = Standing()
+        first = one.delivery(job(), channel=channel)
+        first.body, first.message_id = b"Hello...", None
+        one.worker.handle(Delivered(delivery=first))
+        channel.usable = False
+        one.worker.handle(LOST)
+        again = one.delivery(job(), 1, redelivered=True, delivery_count=1)
+        again.body, again.message_id = b"Hello...", None
+        one.worker.handle(Delivered(delivery=again))
+        assert [work.raw for _, work in one.pool.started] == [b"Hello..."]
+        assert one.publishes.kinds() == ["queued"]
