@@ -30,6 +30,7 @@ class Answer:
     """What a command gave. lines: the JSON documents on its stdout. took_s: with the start of the command."""
 
     exit_code: int
+    stdout: str
     lines: list[dict[str, Any]]
     stderr: str
     took_s: float
@@ -54,7 +55,7 @@ class Stage:
         )
         took_s = time.perf_counter() - started
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        return Answer(done.returncode, lines, done.stderr.strip(), took_s)
+        return Answer(done.returncode, done.stdout, lines, done.stderr.strip(), took_s)
 
     def must(self, *args: str, stdin: str | None = None, shown: str | None = None) -> Answer:
         """The same, where only success makes sense. Raises: DemoFailed."""
@@ -96,8 +97,7 @@ def stage(procs: int) -> Iterator[Stage]:
     on_stage = Stage(folder)
     worker = None
     try:
-        answer = on_stage.must("broker", "start")
-        print(answer.stderr.splitlines()[-1] if answer.stderr else "", flush=True)
+        tell(on_stage.must("broker", "start").stdout.strip())
         worker = on_stage.start_worker("worker", "--procs", str(procs), "--app", "demo_tasks", "--allow-commands")
         yield on_stage
     except DemoFailed:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobrunner.statedir import process_alive
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,8 +54,8 @@ def test_ctrl_c_ends_the_demo_with_its_worker_and_its_broker(tmp_path: Path) -> 
         demo.send_signal(signal.SIGINT)
         demo.communicate(timeout=90)
     assert demo.returncode == 130
-    assert not _lives(worker)
-    assert not _lives(broker)
+    assert not process_alive(worker)
+    assert not process_alive(broker)
     assert [*tmp_path.iterdir()] == []
 
 
@@ -69,11 +70,3 @@ def _started(tmp_path: Path) -> tuple[int, int]:
     pid = re.search(r'"pid":\s*(\d+)', noted)
     assert pid is not None, noted
     return int(ready[1]), int(pid[1])
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
