@@ -11,7 +11,7 @@ import click
 
 from jobrunner.cli import out
 from jobrunner.cli.shared import Shared
-from jobrunner.cli.table import nearest
+from jobrunner.cli.table import COMMANDS, nearest
 from jobrunner.errors import Bug, DashArgument, JobrunnerError, NoSuchOption, UsageError
 
 
@@ -45,10 +45,11 @@ def _document(error: JobrunnerError) -> str:
 def from_click(exc: click.ClickException, args: Sequence[str]) -> JobrunnerError:
     """A usage error of click as a row of ours. args: the whole line, to show a word as it was typed."""
     ctx = exc.ctx if isinstance(exc, click.UsageError) else None
-    path = ctx.command_path if ctx else "jobrunner"
+    # click's parser does not say in which command it was
+    path = ctx.command_path if ctx else " ".join(["jobrunner", *[arg for arg in args if arg in COMMANDS][:1]])
     if isinstance(exc, click.NoSuchOption):
         return _unknown_option(exc, args, path)
-    message = exc.format_message()
+    message = " ".join(exc.format_message().split())
     if isinstance(exc, click.BadParameter) and exc.param is not None and not isinstance(exc, click.MissingParameter):
         name = exc.param.opts[-1] if isinstance(exc.param, click.Option) else exc.param.human_readable_name
         message = f"{name}: {exc.message}"
@@ -86,7 +87,6 @@ def _write_report(exc: BaseException, args: Sequence[str]) -> str:
     from datetime import UTC, datetime
 
     from jobrunner import __version__
-    from jobrunner.cli.table import COMMANDS
     from jobrunner.statedir import state_dir
 
     folder = state_dir()

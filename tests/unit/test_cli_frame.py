@@ -1,0 +1,328 @@
+"""The frame of the command line: what is found, what is refused, how it ends."""
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+
+from jobrunner.cli import app, table
+from jobrunner.cli.app import run
+from jobrunner.cli.command import Command, command, group, option, pass_shared, tail_of
+from jobrunner.cli.shared import Shared
+from jobrunner.errors import BrokerRefused
+
+OVERVIEW = """\
+Run jobs on one machine or many, through RabbitMQ.
+
+  jobrunner dev                               try it now: broker + worker
+  jobrunner enqueue tasks:resize a.jpg        queue a Python function
+  jobrunner enqueue -- ffmpeg -i a.mov a.mp4  queue a command
+
+Run      enqueue  worker
+Operate  queues
+Set up   dev  broker  config  completion
+
+Every command: --help.
+"""
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("JOBRUNNER_STATE_DIR", str(tmp_path / "state"))
+    for name in ("JOBRUNNER_URL", "JOBRUNNER_JSON", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A command `probe` that notes what reached it."""
+    seen: dict[str, object] = {}
+
+    @command("probe", takes_tail=True)
+    @click.argument("words", nargs=-1)
+    @option("--level", type=int, default=1)
+    @option("--arg", multiple=True)
+    @option("--raises", hidden=True)
+    @pass_shared
+    @click.pass_context
+    def noting(ctx: click.Context, shared: Shared, /, **values: object) -> int:
+        seen.update(values, shared=shared, tail=tail_of(ctx))
+        match values["raises"]:
+            case "bug":
+                raise KeyError("canary-of-a-secret")
+            case "refused":
+                raise BrokerRefused(address="localhost:5672")
+            case "pipe":
+                raise BrokenPipeError
+            case "ctrl-c":
+                raise KeyboardInterrupt("k7f2m9xq goes on.")
+            case "term":
+                raise app.Terminated
+        return 0
+
+    monkeypatch.setitem(table.COMMANDS, "probe", table.Entry("nowhere:probe", "Run", "for tests"))
+    load = table.load
+    monkeypatch.setattr(table, "load", lambda name: noting if name == "probe" else load(name))
+    return seen
+
+
+def _shared(probe: dict[str, object]) -> Shared:
+    shared = probe["shared"]
+    assert isinstance(shared, Shared)
+    return shared
+
+
+def test_the_bare_command_shows_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert capsys.readouterr().out == OVERVIEW
+
+
+def test_every_command_of_the_table_loads_and_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in table.COMMANDS:
+        assert run([name, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert text.startswith(f"Usage: jobrunner {name}")
+
+
+def test_every_option_of_every_command_has_help_and_names_its_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    def commands(name: str, found: click.Command) -> list[tuple[str, click.Command]]:
+        if isinstance(found, click.Group):
+            return [each for key, child in found.commands.items() for each in commands(f"{name} {key}", child)]
+        return [(name, found)]
+
+    for name in table.COMMANDS:
+        loaded = table.load(name)
+        assert loaded is not None
+        for words, found in commands(name, loaded):
+            assert isinstance(found, Command)
+            assert run([*words.split(), "--help"]) == 0
+            text = "".join(capsys.readouterr().out.split())
+            for param in found.params:
+                if isinstance(param, click.Option) and not param.hidden:
+                    assert param.help, (words, param.name)
+                    long_name = next(each for each in param.opts if each.startswith("--")).removeprefix("--")
+                    assert f"$JOBRUNNER_{words}_{long_name}".upper().replace(" ", "_").replace("-", "_") in text
+
+
+def test_help_on_a_command_is_that_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["queues", "purge", "--help"])
+    of_command = capsys.readouterr().out
+    run(["help", "queues", "purge"])
+    assert capsys.readouterr().out == of_command
+
+
+def test_help_shows_the_exit_codes_and_every_error(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["help", "exit-codes"])
+    assert "124  the timeout of a waiting command ran out" in capsys.readouterr().out
+    run(["help", "errors"])
+    text = capsys.readouterr().out
+    assert "broker_refused [3]" in text
+    assert "bad_duration [2]" in text
+
+
+def test_the_version_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    from jobrunner import __version__
+
+    assert run(["--version"]) == run(["-V"]) == 0
+    assert capsys.readouterr().out == f"jobrunner {__version__}\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("args", "message", "hint"),
+    [
+        (["enqueu"], "No such command 'enqueu'. Did you mean 'enqueue'?", "jobrunner --help"),
+        (["zzz"], "No such command 'zzz'.", "jobrunner --help"),
+        (["queues", "lst"], "No such command 'lst'. Did you mean 'list'?", "jobrunner queues --help"),
+        (["help", "wroker"], "No such command 'wroker'. Did you mean 'worker'?", "jobrunner --help"),
+        (["worker", "--prcs", "3"], "No such option '--prcs'. Did you mean '--procs'?", "jobrunner worker --help"),
+        (["worker", "-z"], "No such option '-z'.", "jobrunner worker --help"),
+        (
+            ["enqueue", "tasks:f", "-5"],
+            "'-5' looks like an option, but 'enqueue' has none of that name.",
+            "--arg=-5 · x:=-5",
+        ),
+        (
+            ["enqueue", "tasks:f", "-1.5e3"],
+            "'-1.5e3' looks like an option, but 'enqueue' has none of that name.",
+            "--arg=-1.5e3 · x:=-1.5e3",
+        ),
+        (
+            ["enqueue", "t:f", "--retires", "3"],
+            "No such option '--retires'. Did you mean '--retries'?",
+            "jobrunner enqueue --help",
+        ),
+        (["enqueue", "t:f", "--delay"], "Option '--delay' requires an argument.", "jobrunner enqueue --help"),
+        (["enqueue", "t:f", "--delay", "5 mins"], "'5 mins' is not a duration.", "90s, 5m, 1h30m"),
+        (
+            ["enqueue", "t:f", "--retries", "x"],
+            "--retries: 'x' is not a valid integer range.",
+            "jobrunner enqueue --help",
+        ),
+        (["worker", "--", "x"], "'worker' takes nothing after '--'.", "jobrunner worker --help"),
+        (
+            ["completion"],
+            "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish.",
+            "jobrunner completion --help",
+        ),
+    ],
+)
+def test_wrong_usage_is_answered_with_the_nearest_right_one(
+    args: list[str], message: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(args) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"error: {message}\nhint:  {hint}\n"
+
+
+def test_an_error_is_a_document_with_json_even_if_the_line_was_not_read_to_its_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["enqueue", "--retires", "3", "--json"]) == 2
+    document = json.loads(capsys.readouterr().err)
+    assert document == {
+        "schema": 1,
+        "error": {
+            "code": "no_such_option",
+            "message": "No such option '--retires'. Did you mean '--retries'?",
+            "hint": "jobrunner enqueue --help",
+            "exit": 2,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--json", "--connect-timeout", "3s", "probe"],
+        ["probe", "--json", "--connect-timeout", "3s"],
+        ["--json", "probe", "a", "--connect-timeout=3s", "b"],
+        ["--connect-timeout", "9s", "probe", "--connect-timeout", "3s", "--json"],
+    ],
+)
+def test_shared_options_may_stand_before_and_after_the_command(args: list[str], probe: dict[str, object]) -> None:
+    assert run(args) == 0
+    assert (_shared(probe).json, _shared(probe).connect_timeout) == (True, 3.0)
+
+
+def test_shared_options_come_from_the_environment_too(
+    probe: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBRUNNER_QUIET", "1")
+    monkeypatch.setenv("JOBRUNNER_CONNECT_TIMEOUT", "7s")
+    run(["probe"])
+    assert (_shared(probe).quiet, _shared(probe).connect_timeout) == (True, 7.0)
+    run(["probe", "--connect-timeout", "2s"])
+    assert _shared(probe).connect_timeout == 2.0
+
+
+def test_the_line_is_cut_at_the_first_double_dash_whatever_follows(probe: dict[str, object]) -> None:
+    run(["probe", "a", "--level", "2", "--", "ls", "-x", "--json", "--", "y"])
+    assert probe["words"] == ("a",)
+    assert probe["level"] == 2
+    assert probe["tail"] == ["ls", "-x", "--json", "--", "y"]
+    assert not _shared(probe).json
+
+
+def test_without_a_double_dash_there_is_no_tail(probe: dict[str, object]) -> None:
+    run(["probe"])
+    assert probe["tail"] is None
+
+
+def test_an_option_comes_from_its_variable_or_the_file(
+    probe: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("jobrunner.toml").write_text("[probe]\nlevel = 5\n")
+    run(["probe"])
+    assert probe["level"] == 5
+    monkeypatch.setenv("JOBRUNNER_PROBE_LEVEL", "6")
+    run(["probe"])
+    assert probe["level"] == 6
+    run(["probe", "--level", "7"])
+    assert probe["level"] == 7
+
+
+def test_a_wrong_value_says_which_file_or_variable_it_came_from(
+    probe: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("jobrunner.toml").write_text("\n[probe]\nlevel = 'high'\n")
+    assert run(["probe"]) == 2
+    assert "error: jobrunner.toml:3: level: 'high' is not a valid integer." in capsys.readouterr().err
+    monkeypatch.setenv("JOBRUNNER_PROBE_LEVEL", "low")
+    assert run(["probe"]) == 2
+    assert "error: JOBRUNNER_PROBE_LEVEL: 'low' is not a valid integer." in capsys.readouterr().err
+    assert not probe
+
+
+def test_help_does_not_read_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("jobrunner.toml").write_text("this is not TOML")
+    assert run(["enqueue", "--help"]) == 0
+    assert run(["queues", "--retires"]) == 2
+    assert "TOML" not in capsys.readouterr().err
+
+
+def test_an_error_of_ours_ends_with_its_exit_code(probe: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["probe", "--raises", "refused"]) == 3
+    assert capsys.readouterr().err == (
+        "error: Cannot reach the broker at localhost:5672: connection refused.\n"
+        "hint:  jobrunner dev · set JOBRUNNER_URL · in a job: worker --share-broker\n"
+    )
+    assert run(["probe", "--raises", "refused", "-v"]) == 3
+    assert "Traceback" in capsys.readouterr().err
+    assert probe["raises"] == "refused"
+
+
+@pytest.mark.usefixtures("probe")
+def test_a_bug_writes_a_report_without_values_and_exits_70(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["probe", "--raises", "bug"]) == 70
+    err = capsys.readouterr().err
+    report = tmp_path / "state/bug-1.txt"
+    assert err.startswith("error: jobrunner hit a bug (KeyError in test_cli_frame.py:")
+    assert err.endswith(f"). Jobs in the broker are safe. Report: {report}\n")
+    text = report.read_text()
+    assert "KeyError" in text
+    assert "canary" not in text.replace('raise KeyError("canary-of-a-secret")', "")
+    assert report.stat().st_mode & 0o777 == 0o600
+    assert run(["probe", "--raises", "bug"]) == 70
+    assert (tmp_path / "state/bug-2.txt").exists()
+
+
+@pytest.mark.usefixtures("probe")
+def test_ctrl_c_and_sigterm_end_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["probe", "--raises", "ctrl-c"]) == 130
+    assert capsys.readouterr().err == "k7f2m9xq goes on.\n"
+    assert run(["probe", "--raises", "term"]) == 143
+    assert capsys.readouterr().err == "Ended by SIGTERM.\n"
+
+
+@pytest.mark.usefixtures("probe")
+def test_colour_is_used_only_where_it_was_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(["probe", "--raises", "refused", "--color", "always"])
+    assert "\x1b[31m" in capsys.readouterr().err
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    run(["probe", "--raises", "refused"])
+    assert "\x1b[31m" in capsys.readouterr().err
+    monkeypatch.setenv("NO_COLOR", "1")
+    run(["probe", "--raises", "refused"])
+    assert "\x1b[" not in capsys.readouterr().err
+
+
+def test_a_bare_group_shows_its_list(capsys: pytest.CaptureFixture[str]) -> None:
+    @group("things")
+    def things() -> None:
+        """Some things."""
+
+    @things.command("one")
+    def one() -> None:
+        """The first."""
+
+    with pytest.raises(click.exceptions.Exit) as caught:
+        things.make_context("things", [])
+    assert caught.value.exit_code == 0
+    assert "one" in capsys.readouterr().out
+    assert one.name == "one"

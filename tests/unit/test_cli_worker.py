@@ -1,0 +1,131 @@
+"""`jobrunner worker` and `dev` up to the start: what may run, and from whom."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobrunner.cli.app import run
+from jobrunner.cli.shared import Shared
+from jobrunner.cli.worker import settings_of, usable_cpus, warn_of_openness
+from jobrunner.errors import BadTarget, BadValue, JobrunnerError, OptionsClash, QueueNameTooLong, WorkerOpen
+from jobrunner.worker.settings import WorkerSettings
+
+LOOPBACK, REMOTE = "amqp://app:x@127.0.0.1/jobs", "amqp://app:x@rabbit.prod/jobs"
+DEFAULTS: dict[str, Any] = {
+    "procs": None,
+    "queue": (),
+    "app": (),
+    "allow_commands": False,
+    "allow_import": (),
+    "insecure": False,
+    "share_broker": False,
+    "grace": 25.0,
+    "burst": False,
+    "max_jobs": None,
+    "max_memory": None,
+    "reload": False,
+    "name": None,
+    "raw_handler": None,
+    "raw_handler_command": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("JOBRUNNER_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("JOBRUNNER_URL", raising=False)
+    (tmp_path / "tasks.py").write_text("")
+
+
+def _settings(url: str = LOOPBACK, **options: Any) -> WorkerSettings:
+    return settings_of(Shared(url=url), DEFAULTS | options)
+
+
+def test_the_defaults_are_one_queue_every_cpu_and_the_tasks_of_this_folder() -> None:
+    settings = _settings()
+    assert (settings.queues, settings.procs, settings.apps) == (("task_queue",), usable_cpus(), ("tasks",))
+    assert (settings.allow_commands, settings.allow_import) == (False, ())
+    assert len(settings.name.rpartition("-")[2]) == 4
+
+
+def test_a_package_of_tasks_counts_and_an_empty_folder_does_not() -> None:
+    Path("tasks.py").unlink()
+    Path("tasks").mkdir()
+    with pytest.raises(BadValue, match="would run nothing"):
+        _settings()
+    Path("tasks/__init__.py").touch()
+    assert _settings().apps == ("tasks",)
+
+
+@pytest.mark.parametrize("insecure", [False, True])
+@pytest.mark.parametrize("commands", [False, True])
+@pytest.mark.parametrize("url", [LOOPBACK, REMOTE])
+def test_only_commands_from_another_machine_are_refused(url: str, commands: bool, insecure: bool) -> None:
+    if url == REMOTE and commands and not insecure:
+        with pytest.raises(WorkerOpen) as caught:
+            _settings(url, allow_commands=commands, insecure=insecure)
+        assert caught.value.message == "Anyone who can publish to rabbit.prod could run any command here."
+        assert "--insecure" in caught.value.hint
+        return
+    assert _settings(url, allow_commands=commands, insecure=insecure).allow_commands is commands
+
+
+def test_a_broker_elsewhere_is_warned_of_and_one_here_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    warn_of_openness(Shared(), _settings("amqp://rabbit.prod/jobs"))
+    assert capsys.readouterr().err == (
+        "! Jobs from rabbit.prod are not signed: whoever can publish there chooses which of its functions run.\n"
+        "! Passwords and jobs cross the network to rabbit.prod in the clear. amqps:// encrypts.\n"
+    )
+    warn_of_openness(Shared(), _settings("amqps://rabbit.prod/jobs", allow_commands=True, insecure=True))
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    warn_of_openness(Shared(), _settings(LOOPBACK))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"allow_import": ("os",)}, BadValue),
+        ({"allow_import": ("os.path",)}, BadValue),
+        ({"allow_import": ("*",)}, BadValue),
+        ({"allow_import": ("",)}, BadValue),
+        ({"app": ("tasks.py",)}, BadValue),
+        ({"app": ("a/b",)}, BadValue),
+        ({"raw_handler": "t:f", "raw_handler_command": "wc"}, OptionsClash),
+        ({"raw_handler": "wc"}, BadTarget),
+        ({"raw_handler_command": ""}, BadTarget),
+        ({"raw_handler_command": "wc '"}, BadValue),
+        ({"queue": ("x" * 300,)}, QueueNameTooLong),
+        ({"queue": ("amq.x",)}, BadValue),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_the_start(options: dict[str, Any], error: type[JobrunnerError]) -> None:
+    with pytest.raises(error):
+        _settings(**options)
+
+
+def test_a_raw_handlers_module_is_imported_too() -> None:
+    settings = _settings(raw_handler="other.handle", app=("tasks",))
+    assert (settings.raw_handler, settings.apps) == ("other:handle", ("tasks", "other"))
+    assert _settings(raw_handler_command="wc -c").raw_handler_command == ("wc", "-c")
+
+
+def test_queues_keep_their_order_and_count_once() -> None:
+    assert _settings(queue=("high", "low", "high")).queues == ("high", "low")
+
+
+def test_dev_refuses_a_broker_on_another_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["dev", "--url", "amqp://rabbit.prod"]) == 2
+    assert capsys.readouterr().err == (
+        "error: 'dev' runs anything it receives; rabbit.prod is another machine.\nhint:  jobrunner worker\n"
+    )
+
+
+def test_a_password_on_the_command_line_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["worker", "--url", REMOTE, "--allow-commands"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("! The password in --url can be read by others with ps.")
+    assert ":x@" not in err
