@@ -120,10 +120,73 @@ class Expired(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Cancelled(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """Will not run. by: user@host. reason: `purged`, or what was given."""
+    """Will not run, or was stopped. by: user@host. reason: `purged`, or what was given.
+
+    ran: of one that was running: killed with `signal` (such as SIGTERM), gone after `took_s` seconds.
+    """
 
     reason: str
     by: str | None = None
+    signal: str | None = None
+    took_s: float | None = None
+    ran: Run | None = None
+
+
+class Suppressed(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Delivered again after its run had ended on this worker; not run again."""
+
+    worker: str
+
+
+class Log(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Output of a run while it goes on: the first 64 KiB of each stream, a tenth of a second late at most.
+
+    stream: out or err. offset_bytes: where `text` begins in that stream. started_at: which run.
+    """
+
+    stream: str
+    text: str
+    offset_bytes: int
+    started_at: float
+    worker: str | None = None
+
+
+class Progress(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """What a job says of itself, once a second at most. fraction: 0 to 1; None: unknown."""
+
+    fraction: float | None = None
+    text: str | None = None
+
+
+class Cancel(_Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A request, kept for workers that are not there yet (stream `jobrunner.v1.cancels`).
+
+    jobs: id -> chain: attempts of that chain and of earlier ones will not start. run: every job of that run.
+    """
+
+    jobs: dict[str, int] = {}
+    run: str | None = None
+    reason: str = ""
+    by: str | None = None
+
+
+class Worker(_Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A worker's life. phase: online, heartbeat (every 20 s) or offline (an orderly stop)."""
+
+    phase: str
+    name: str
+    host: str
+    pid: int
+    version: str
+    python: str
+    slots: int
+    busy: int
+    queues: list[str]
+    started_at: float
+    done: int = 0
+    functions: list[str] = []
+    allow_commands: bool = False
+    allow_import: list[str] = []
 
 
 class Genesis(_Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,8 +195,20 @@ class Genesis(_Event, frozen=True, kw_only=True, omit_defaults=True):
     id: str
 
 
-JobEvent = Started | Succeeded | Retrying | Dead | Parked | Interrupted | Expired | Cancelled
-Event = JobEvent | Queued | Genesis
+JobEvent = (
+    Started
+    | Succeeded
+    | Retrying
+    | Dead
+    | Parked
+    | Interrupted
+    | Expired
+    | Cancelled
+    | Suppressed
+    | Log
+    | Progress
+)
+Event = JobEvent | Queued | Cancel | Worker | Genesis
 
 KINDS: dict[str, str | None] = {
     "queued": "queued",
@@ -145,6 +220,11 @@ KINDS: dict[str, str | None] = {
     "interrupted": "queued",
     "expired": "expired",
     "cancelled": "cancelled",
+    "suppressed": None,
+    "log": None,
+    "progress": None,
+    "cancel": None,
+    "worker": None,
     "genesis": None,
 }
 """Kind -> the state that the job is in afterwards; None: says nothing of a job."""
@@ -179,6 +259,14 @@ def message_id(event: Event) -> str:
             return f"{first.id}.{jobs[0].copy}.queued"
         case Genesis(id=genesis_id):
             return f"{genesis_id}.0.genesis"
+        case Cancel(jobs=cancelled, run=run):
+            return f"{next(iter(cancelled), run)}.{event.at:.6f}.cancel"
+        case Worker(name=name, phase=phase):
+            return f"{name}.{event.at:.3f}.{phase}"
+        case Log(offset_bytes=offset, stream=stream):
+            return f"{event.id}.{event.copy}.log.{stream}.{offset}"
+        case Progress():
+            return f"{event.id}.{event.copy}.{event.at:.3f}.progress"
         case _:
             return f"{event.id}.{event.copy}.{kind_of(event)}"
 

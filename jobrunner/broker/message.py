@@ -94,6 +94,10 @@ def event_message(event: events.Event) -> Message:
             message_id = events.message_id(event)
             key = topology.event_key(kind, run, "-" if len(jobs) > 1 else message_id.partition(".")[0])
             return Message(topology.EVENTS, key, events.encode(event), message_id, events.EVENT_TYPE)
+        case events.Cancel(jobs=jobs, run=run):
+            key = topology.event_key(kind, run, next(iter(jobs)) if len(jobs) == 1 else "-")
+        case events.Worker(name=name):
+            key = topology.event_key(kind, None, topology.encode_word(name))
         case _:
             key = topology.event_key(kind, event.run, event.id)
     return Message(topology.EVENTS, key, events.encode(event), events.message_id(event), events.EVENT_TYPE)

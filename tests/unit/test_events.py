@@ -25,6 +25,23 @@ SAMPLES: list[events.Event] = [
     events.Interrupted(ran=RAN, **FACTS),
     events.Expired(expires_at=4.0, **FACTS),
     events.Cancelled(reason="purged", by="ana@mbp", **FACTS),
+    events.Suppressed(worker="w1", **FACTS),
+    events.Log(stream="out", text="line\n", offset_bytes=0, started_at=1.0, **FACTS),
+    events.Progress(fraction=0.4, text="reading", **FACTS),
+    events.Cancel(at=2.0, jobs={"k7f2m9xq4tzd8w1r": 0}, by="ana@mbp", reason="typo"),
+    events.Worker(
+        at=3.0,
+        phase="online",
+        name="w1",
+        host="h",
+        pid=7,
+        version="0.1.0",
+        python="3.11.7",
+        slots=2,
+        busy=0,
+        queues=["q"],
+        started_at=1.0,
+    ),
     events.Genesis(at=1.0, id="5f0e"),
 ]
 
