@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import demo_tasks
-from stage import WAIT, Answer, DemoFailed, Stage, as_lines, stage, tell
+from stage import WAIT, Answer, DemoFailed, Stage, as_lines, stage, tail, tell
 
 GZIP = ("sh", "-c", 'gzip -c "$1" | wc -c', "sh")
 """Compress a file, print the size. The file is an argument of the shell, never part of its program."""
 
 DEAD = "jobrunner.v1.dead"
 
+_ENQUEUE = "jobrunner enqueue --from - --wait --json"
 SOON = ("--backoff", "1s..2s")
 """The default backoff begins at 10 s: too long for a demo."""
 
@@ -52,6 +53,8 @@ def main() -> int:
     try:
         with stage(options.procs) as here:
             lines = [play(here, files, spoil=options.spoil) for play in PLAYS]
+            if not all(line.is_right for line in lines):
+                tell(tail(here.log))
     except DemoFailed as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
@@ -119,8 +122,10 @@ def never(here: Stage, _files: list[str], *, spoil: bool) -> Line:  # noqa: ARG0
     answer = here.run("enqueue", "demo_tasks:always_fails", "--retries", "2", *SOON, *WAIT)
     job = _only(answer)
     letters = _dead_letters(here)
-    ok = answer.exit_code == 1 and job.get("state") == "dead" and letters == 1
-    return Line("always fails", 1, int(ok), answer.took_s, f"dead letters: {letters}" if ok else str(job))
+    error = job.get("error") or {}
+    ok = answer.exit_code == 1 and job.get("state") == "dead" and error.get("reason") == "error" and letters == 1
+    note = f"{error.get('class')}, its letter is in {DEAD}" if ok else f"{letters} letters: {job}"
+    return Line("always fails", 1, int(ok), answer.took_s, note)
 
 
 def killed(here: Stage, _files: list[str], *, spoil: bool) -> Line:  # noqa: ARG001
@@ -146,8 +151,11 @@ def _gzip_size(path: str) -> int:
 
 def _enqueue_all(here: Stage, jobs: list[dict[str, Any]], name: str) -> Answer:
     """Queue all and wait for all."""
-    shown = f"jobrunner enqueue --from - --wait --json < {name}"
-    return here.run("enqueue", "--from", "-", *WAIT, stdin=as_lines(jobs), shown=shown)
+    text = as_lines(jobs)
+    tell(f"$ head -1 {name}\n{text.splitlines()[0]}")
+    answer = here.run("enqueue", "--from", "-", *WAIT, stdin=text, shown=f"{_ENQUEUE} < {name} > results.jsonl")
+    tell("$ head -1 results.jsonl\n" + (answer.stdout.splitlines() or [answer.stderr])[0])
+    return answer
 
 
 def _compared(name: str, expected: list[Any], answer: Answer, parse: Callable[[Any], Any]) -> Line:
