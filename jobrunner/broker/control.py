@@ -1,0 +1,255 @@
+"""Questions to live workers and their answers: verbs and ids over the control exchange, never code.
+
+Nothing here is stored: who does not listen now does not answer. What must reach workers that come later goes through
+the ledger as well (`events.Cancel`).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import msgspec
+
+from jobrunner import envelope
+from jobrunner.broker import topology
+from jobrunner.broker.amqp import AmqpChannel
+from jobrunner.broker.connection import Connection
+from jobrunner.broker.declare import Missing
+from jobrunner.broker.explain import explain
+from jobrunner.broker.publisher import Message, Publisher, Returned, Stored
+
+CONTROL_TYPE = "jobrunner.control"
+VALID_S = 60.0
+"""An older question is not answered: it lay in a queue, and who asked is gone."""
+
+ARGUMENTS = {"x-queue-type": "classic", "x-max-length": 1000, "x-message-ttl": 60_000}
+WINDOW = 100
+_NOT_FOUND = 404
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A question. verb: ping, cancel or stack. jobs: id -> chain. nonce: where the replies go."""
+
+    v: int = 1
+    verb: str
+    nonce: str
+    at: float
+    jobs: dict[str, int] = {}
+    run: str | None = None
+    reason: str = ""
+    signal: str | None = None
+    by: str | None = None
+
+
+class RunningJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A job that runs on the worker that answers. slot: from 1."""
+
+    id: str
+    attempt: int
+    started_at: float
+    pid: int
+    slot: int
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one worker answered.
+
+    jobs: of a cancel, id -> `running` (being killed now), `ended` (settled here before) or `noted` (not here; it will
+    not start here). stack: of the job asked for, as text.
+    """
+
+    v: int = 1
+    worker: str
+    host: str
+    pid: int
+    version: str
+    slots: int
+    busy: int
+    queues: list[str]
+    started_at: float
+    functions: list[str] = []
+    allow_commands: bool = False
+    allow_import: list[str] = []
+    running: list[RunningJob] = []
+    jobs: dict[str, str] = {}
+    stack: str | None = None
+
+
+def keys_of(worker: str, host: str, queues: tuple[str, ...]) -> list[str]:
+    """The routing keys that a worker listens to."""
+    word = topology.encode_word
+    return ["all", f"worker.{word(worker)}", f"host.{word(host)}", *(f"queue.{word(queue)}" for queue in queues)]
+
+
+class _Inbound:
+    """An exclusive queue bound to the control exchange, opened again with each connection."""
+
+    def __init__(self, connection: Connection, keys: list[str], on_body: Callable[[bytes], None]) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._on_body = on_body
+        self._channel: AmqpChannel | None = None
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        connection.attach(self)
+
+    def connection_up(self) -> None:
+        """Declare the queue."""
+        self._connection.open_channel(self._declare, self._on_close)
+
+    def connection_down(self) -> None:
+        """The queue is gone."""
+        self._channel = None
+
+    def _declare(self, channel: AmqpChannel) -> None:
+        self._channel = channel
+        channel.basic_qos(prefetch_count=WINDOW)
+        channel.queue_declare("", exclusive=True, auto_delete=True, arguments=ARGUMENTS, callback=self._declared)
+
+    def _declared(self, frame: Any) -> None:
+        channel, queue = self._channel, frame.method.queue
+        if channel is None:
+            return
+        for key in self._keys[:-1]:
+            channel.queue_bind(queue, topology.CONTROL, routing_key=key)
+        last = self._keys[-1]
+        channel.queue_bind(queue, topology.CONTROL, routing_key=last, callback=lambda _: self._consume(queue))
+
+    def _consume(self, queue: str) -> None:
+        if self._channel is not None:
+            self._channel.basic_consume(queue, self._deliver, callback=self._consuming)
+
+    def _consuming(self, _frame: Any) -> None:
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+    def _deliver(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        channel.basic_ack(method.delivery_tag)
+        if method.exchange == topology.CONTROL:
+            self._on_body(body)
+
+    def _on_close(self, reason: Exception) -> None:
+        self._channel = None
+        if self.ready.done():
+            return
+        if getattr(reason, "reply_code", 0) == _NOT_FOUND:
+            self.ready.set_exception(Missing(str(getattr(reason, "reply_text", ""))))
+        else:
+            self.ready.set_exception(explain(reason, self._connection.url, self._connection.connect_timeout_s))
+
+    def close(self) -> None:
+        """Leave."""
+        self._connection.detach(self)
+        if self._channel is not None and self._channel.usable:
+            self._channel.close()
+        if self.ready.done() and not self.ready.cancelled():
+            self.ready.exception()  # seen: nobody else waits for it
+        self.ready.cancel()
+
+
+class ControlPort:
+    """A worker's ear: requests of the last minute, each as it comes. What cannot be read is dropped."""
+
+    def __init__(self, connection: Connection, keys: list[str], on_request: Callable[[Request], None]) -> None:
+        self._on_request = on_request
+        self._inbound = _Inbound(connection, keys, self._take)
+
+    def _take(self, body: bytes) -> None:
+        try:
+            request = msgspec.json.decode(body, type=Request)
+        except (ValueError, RecursionError):
+            return
+        if abs(time.time() - request.at) <= VALID_S:
+            self._on_request(request)
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._inbound.close()
+
+
+def reply_message(request: Request, reply: Reply) -> Message:
+    """The answer to a request. It comes back as unroutable when the asker is gone, and that is fine."""
+    return Message(
+        exchange=topology.CONTROL,
+        key=f"reply.{request.nonce}",
+        body=msgspec.json.encode(reply),
+        message_id=f"{request.nonce}.{reply.worker}",
+        type=CONTROL_TYPE,
+        persistent=False,
+    )
+
+
+class Asker:
+    """Asks live workers. Use as an async context manager on an open connection."""
+
+    def __init__(self, connection: Connection, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._nonce = envelope.new_id()
+        self._replies: list[Reply] = []
+        self._arrived = asyncio.Event()
+        self._inbound = _Inbound(connection, [f"reply.{self._nonce}"], self._take)
+
+    async def __aenter__(self) -> Self:
+        await self._inbound.ready
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._inbound.close()
+
+    def _take(self, body: bytes) -> None:
+        try:
+            self._replies.append(msgspec.json.decode(body, type=Reply))
+        except (ValueError, RecursionError):
+            return
+        self._arrived.set()
+
+    async def ask(self, key: str, request: Request, *, timeout_s: float, expected: int | None = None) -> list[Reply]:
+        """The replies that came within `timeout_s`, sooner when `expected` have come; none when nobody listens.
+
+        key: `all`, or `worker.`, `host.` or `queue.` with an encoded name.
+        """
+        request = msgspec.structs.replace(request, nonce=self._nonce, at=time.time())
+        self._replies.clear()
+        message = Message(
+            exchange=topology.CONTROL,
+            key=key,
+            body=msgspec.json.encode(request),
+            message_id=f"{self._nonce}.{request.verb}.{request.at:.6f}",
+            type=CONTROL_TYPE,
+            persistent=False,
+        )
+        answer = await self._publisher.publish_confirmed(message)
+        if isinstance(answer, Returned) or not isinstance(answer, Stored):
+            return []
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            if expected is not None and len(self._replies) >= expected:
+                break
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._arrived.wait()
+            except TimeoutError:
+                break
+        return list(self._replies)
+
+
+async def ask(
+    connection: Connection,
+    key: str,
+    verb: str,
+    *,
+    timeout_s: float,
+    expected: int | None = None,
+    **fields: Any,
+) -> list[Reply]:
+    """One question. fields: of `Request`, such as jobs. Gives [] where no worker ever started."""
+    publisher = Publisher(connection, confirm_timeout_s=timeout_s)
+    try:
+        async with Asker(connection, publisher) as asker:
+            request = Request(verb=verb, nonce="", at=0.0, **fields)
+            return await asker.ask(key, request, timeout_s=timeout_s, expected=expected)
+    except Missing:
+        return []
+    finally:
+        publisher.close()
