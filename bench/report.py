@@ -67,7 +67,8 @@ def table(figures: "Figures") -> str:
     ]
     head = ["| Measured | | Goal |", "|---|---|---|"]
     day = datetime.now(UTC).date().isoformat()
-    about = f"{figures.machine}. {figures.jobs:,} jobs in each of {len(figures.drained)} rounds. {day}."
+    about = f"{figures.machine}. {figures.jobs:,} jobs in each of {len(figures.drained)} rounds. "
+    about += f"Load before: {figures.load:.1f}. {day}."
     return "\n".join([*head, *(f"| {name} | {value} | {goal} |" for name, value, goal in rows), "", about])
 
 

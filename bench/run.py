@@ -32,6 +32,7 @@ class Figures:
     """Everything that was measured. Rates in jobs a second, times in seconds, memory in bytes."""
 
     machine: str = ""
+    load: float = 0.0
     jobs: int = 0
     drained: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
@@ -168,7 +169,9 @@ def main() -> int:
     parser.add_argument("--singles", type=int, default=60, metavar="N", help="single enqueues (60)")
     parser.add_argument("--bulk", type=int, default=10_000, metavar="N", help="lines of the bulk enqueue (10000)")
     options = parser.parse_args()
-    figures = Figures()
+    figures = Figures(load=os.getloadavg()[0])
+    if figures.load > 0.3:
+        print(f"This machine is busy (load {figures.load:.1f}): the figures will be worse than they could be.")
     with private_broker() as bench:
         figures.machine = measure.machine(bench.version)
         bench.type("queues", "declare")
