@@ -10,6 +10,7 @@ MARKS: Final = {"✓": "+", "✗": "x", "●": "*", "↻": "~", "⇠": "<", "→
 """Marks and their form where the locale is not UTF-8."""
 
 _BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _COLORS = {"✓": "green", "✗": "red", "↻": "yellow", "●": "cyan", "!": "yellow", "⇠": "yellow"}
 
 
@@ -51,12 +52,13 @@ def printable(text: str, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        f"\\x{ord(char):02x}" if char not in keep and (ord(char) < 32 or 127 <= ord(char) < 160)
-        else f"\\u{ord(char):04x}" if ord(char) in _BIDI
-        else char
-        for char in text
-    )  # fmt: skip
+    return "".join(char if char in keep else _ESCAPES.get(char) or _escape(ord(char)) or char for char in text)
+
+
+def _escape(code: int) -> str:
+    if code < 32 or 127 <= code < 160:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code in _BIDI else ""
 
 
 def cell(text: str) -> str:

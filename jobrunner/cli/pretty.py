@@ -86,7 +86,10 @@ def _task(name: object) -> str:
 
 
 def _took(facts: dict[str, Any]) -> str:
-    return format_duration(facts["took_s"]) if "took_s" in facts else ""
+    if "took_s" not in facts:
+        return ""
+    took_s = float(facts["took_s"])
+    return format_duration(took_s) if took_s >= 0.1 else f"{took_s * 1000:.0f} ms"
 
 
 def _error(facts: dict[str, Any]) -> str:

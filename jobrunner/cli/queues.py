@@ -73,7 +73,7 @@ def declare_queues(
 
     from jobrunner.broker import topology
 
-    wanted = list(names) or [topology.DEFAULT_QUEUE]
+    wanted = list(names) if names or replace else [topology.DEFAULT_QUEUE]
     for name in wanted:
         topology.check_queue_name(name)
     if options["print"]:

@@ -88,13 +88,13 @@ def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (
         ("--url",),
-        {"metavar": "URL", "help": "The broker: amqp://user:password@host:5672/vhost. Better: JOBRUNNER_URL."},
+        {"metavar": "URL", "help": "The broker: amqp://user:password@host:5672/vhost. Better not here: others see it."},
     ),
     (("--profile",), {"metavar": "NAME", "help": "A [profiles.NAME] of the configuration."}),
     (("--config",), {"metavar": "FILE", "help": "This file instead of the nearest jobrunner.toml."}),
     (("--json",), {"is_flag": True, "help": "One JSON document, or JSON Lines; errors as JSON on stderr."}),
     (("--quiet",), {"is_flag": True, "help": "Only the essential datum."}),
-    (("-v", "--verbose"), {"count": True, "help": "Tracebacks; twice: AMQP frames."}),
+    (("-v", "--verbose"), {"count": True, "help": "Tracebacks; twice, for a worker: a debug log."}),
     (("--color",), {"type": click.Choice(["auto", "always", "never"]), "help": "Colour (auto: on a terminal)."}),
     (("--no-input",), {"is_flag": True, "help": "Ask nothing; on without a terminal, or with CI."}),
     (
@@ -104,6 +104,12 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
 ]
 
 SHARED_NAMES = frozenset(words[-1] for words, _ in _OPTIONS)
+
+
+def _variables(word: str) -> str:
+    """The variables that say the same as an option."""
+    own = {"--url": "$JOBRUNNER_URL, $JOBRUNNER_URL_FILE", "--color": "$NO_COLOR, $FORCE_COLOR"}
+    return own.get(word) or f"$JOBRUNNER_{word.removeprefix('--').replace('-', '_').upper()}"
 
 
 def shared_options(*, root: bool) -> list[click.Option]:
@@ -120,7 +126,7 @@ def shared_options(*, root: bool) -> list[click.Option]:
             default=None if not extra.get("count") else 0,
             allow_from_autoenv=root and words[-1] not in ("--url", "--color"),
             hidden=not root,
-            **extra,
+            **(extra | {"help": f"{extra['help']} [{_variables(words[-1])}]"}),
         )
         for words, extra in _OPTIONS
     ]

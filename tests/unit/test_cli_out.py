@@ -1,0 +1,82 @@
+"""What is written: escapes, columns, marks."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobrunner.cli import out
+
+
+class _Stream(io.StringIO):
+    def __init__(self, encoding: str) -> None:
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é ✓", "plain é ✓"),
+        ("a\nb\tc\rd", "a\\nb\\tc\\rd"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("\x9b31m", "\\x9b31m"),
+        ("ab\u202ecd", "ab\\u202ecd"),
+        ("\x7f\x00", "\\x7f\\x00"),
+    ],
+)
+def test_what_could_act_on_a_terminal_is_escaped(text: str, shown: str) -> None:
+    assert out.printable(text) == shown
+
+
+@given(st.text())
+def test_no_control_character_passes(text: str) -> None:
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in out.printable(text))
+    assert not any(ord(char) < 32 and char not in "\n\t" for char in out.printable(text, keep="\n\t"))
+
+
+@given(st.text())
+def test_a_cell_reads_back(text: str) -> None:
+    shown = out.cell(text)
+    assert "\t" not in shown
+    assert "\n" not in shown
+    assert (
+        shown.replace("\\\\", "\0").replace("\\t", "\t").replace("\\n", "\n").replace("\0", "\\") == text
+        or "\0" in text
+    )
+
+
+def test_marks_and_our_sentences_are_ascii_where_the_locale_is() -> None:
+    latin = _Stream("iso-8859-1")
+    assert out.mark("✓", "never", latin) == "+"
+    assert out.plain("a … b → c", latin) == "a ... b -> c"
+    assert out.mark("✓", "never", _Stream("UTF-8")) == "✓"
+
+
+@pytest.mark.parametrize(
+    ("environ", "choice", "expected"),
+    [
+        ({}, "auto", False),
+        ({}, "always", True),
+        ({"FORCE_COLOR": "1"}, "auto", True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, "auto", False),
+        ({"FORCE_COLOR": "1"}, "never", False),
+    ],
+)
+def test_colour_follows_the_option_then_the_environment_then_the_terminal(
+    environ: dict[str, str], choice: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert out.has_color(choice, _Stream("utf-8")) is expected
+
+
+def test_times_are_rfc_3339_in_utc() -> None:
+    assert out.iso(1_795_258_801.25) == "2026-11-21T11:00:01.250Z"
