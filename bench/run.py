@@ -68,16 +68,17 @@ class Bench:
 
     @contextmanager
     def worker(self, *args: str) -> "Iterator[subprocess.Popen[bytes]]":
-        """A worker in the folder of the job; stopped at the end."""
-        process = subprocess.Popen(
-            [*COMMAND, *WORKER, *args], env=self.environ, cwd=HERE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        """A worker in the folder of the job; stopped at the end. Raises: SystemExit with its log when it failed."""
+        log = self.folder / "worker.log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen([*COMMAND, *WORKER, *args], env=self.environ, cwd=HERE, stderr=stderr)
         try:
             yield process
         finally:
             if process.poll() is None:
                 process.terminate()
-            process.wait(40)
+            if process.wait(40):
+                sys.exit(f"the worker ended with exit code {process.returncode}:\n{log.read_text()[-2000:]}")
 
     def bare(self, queue: str, jobs: int, event_bytes: int, shape: str) -> float:
         """Jobs a second of the bare loop, or of two of them that share the work (shape `each`)."""
