@@ -196,17 +196,7 @@ class Genesis(_Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 JobEvent = (
-    Started
-    | Succeeded
-    | Retrying
-    | Dead
-    | Parked
-    | Interrupted
-    | Expired
-    | Cancelled
-    | Suppressed
-    | Log
-    | Progress
+    Started | Succeeded | Retrying | Dead | Parked | Interrupted | Expired | Cancelled | Suppressed | Log | Progress
 )
 Event = JobEvent | Queued | Cancel | Worker | Genesis
 

@@ -140,10 +140,19 @@ class Expired(_Verdict, frozen=True, kw_only=True):
     """Its `--expires` time passed before it started."""
 
 
+class Cancelled(_Verdict, frozen=True, kw_only=True):
+    """Someone wants it no more. signal, took_s: how a running one was ended, and how long that took."""
+
+    reason: str
+    by: str | None = None
+    signal: str | None = None
+    took_s: float | None = None
+
+
 class Redelay(_Verdict, frozen=True, kw_only=True):
     """Not due yet: back into the ladder, with no event."""
 
     delay_s: float
 
 
-Verdict = Done | RunAgain | Dead | Park | HandBack | Expired | Redelay
+Verdict = Done | RunAgain | Dead | Park | HandBack | Expired | Cancelled | Redelay

@@ -69,4 +69,10 @@ def _close(fd: int) -> None:
 def dump_stacks_on_signal(fd: int) -> None:
     """On SIGUSR1 write the stacks of all threads to `fd`, also while a job holds the GIL."""
     faulthandler.unregister(signal.SIGUSR1)
+    # never called: faulthandler goes before it. It marks the signal as taken, so that a job's own handler is noticed
+    signal.signal(signal.SIGUSR1, _taken)
     faulthandler.register(signal.SIGUSR1, file=fd, all_threads=True)
+
+
+def _taken(_number: int, _frame: object) -> None:
+    pass

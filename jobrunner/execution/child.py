@@ -5,7 +5,6 @@ It imports neither broker nor command line, and `asyncio` only for the first `as
 
 import os
 import sys
-import traceback
 from types import TracebackType
 from typing import NoReturn
 
@@ -132,9 +131,16 @@ def _import_apps(setup: frames.Setup) -> tuple[str, str] | None:
         try:
             __import__(name)
         except BaseException as exc:  # noqa: BLE001 - a module may also call sys.exit()
-            traceback.print_exc()
+            _show(exc)
             return name, _reason(exc)
     return None
+
+
+def _show(exc: BaseException) -> None:
+    """The whole traceback, for the worker's log. Imported only now: half a megabyte that a child need not carry."""
+    import traceback
+
+    traceback.print_exception(exc)
 
 
 def _reason(exc: BaseException) -> str:

@@ -14,7 +14,7 @@ from jobrunner.execution.guard import Guard
 from jobrunner.execution.lifecycle import EXIT_S, HELLO_S, KILL_S, LEAVE_S, READY_S, Died, Ending, State
 from jobrunner.execution.link import Link
 from jobrunner.execution.messages import Finished, PoolMessage, PoolSettings, SlotDown, SlotReady, Work
-from jobrunner.execution.output import KEPT_BYTES, RESULT_BYTES, Capture
+from jobrunner.execution.output import KEPT_BYTES, RESULT_BYTES, Capture, HeadTail
 from jobrunner.execution.process import Process
 from jobrunner.outcome import Interrupted, Outcome, Succeeded
 
@@ -84,7 +84,7 @@ class Handle:
         if ending.leave_s and not await process.exited_within(ending.leave_s) and self._run is not None:
             fault = fault or "it closed its control socket"
         if not process.exited and ending.term_s:
-            process.signal_group(signal.SIGTERM)
+            process.signal_group(ending.signal)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ending.term_s):
                     await self._settled.wait()
@@ -181,7 +181,11 @@ class Handle:
     def _on_lost(self, fault: str) -> None:
         """Nothing more comes from the child: it exits, has closed its socket, or must be killed for what it sent."""
         self._settled.set()
-        self._begin_end(Ending(term_s=0.0, fault=fault) if fault else Ending(leave_s=EXIT_S))
+        if fault:
+            self._begin_end(Ending(term_s=0.0, fault=fault))
+        else:
+            self._process.assume_exited()
+            self._begin_end(Ending(leave_s=EXIT_S))
 
     def _exit_seen(self) -> None:
         self._settled.set()
@@ -233,12 +237,16 @@ class Handle:
         if self._run is run:
             self._begin_end(Ending(outcome=endings.timed_out(timeout_s)))
 
-    def interrupt(self, term_s: float) -> None:
-        """Kill the run, unless its result is there. `Finished` follows either way."""
+    def interrupt(self, term_s: float, number: signal.Signals = signal.SIGTERM) -> None:
+        """Kill the run with that signal, then SIGKILL, unless its result is there. `Finished` follows either way."""
         run = self._run
         self._link.drain()
         if run is not None and self._run is run:
-            self._begin_end(Ending(outcome=Interrupted(), term_s=term_s))
+            self._begin_end(Ending(outcome=Interrupted(), term_s=term_s, signal=number))
+
+    def output(self) -> tuple[HeadTail | None, HeadTail | None]:
+        """What the current run has written so far to stdout and stderr, as far as it was read."""
+        return self._stdout.kept, self._stderr.kept
 
     # --- asked by the slot ------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass
+from signal import SIGTERM, Signals
 from typing import Final
 
 from jobrunner.outcome import Outcome
@@ -33,12 +34,13 @@ class Ending:
     """That a child ends, and how.
 
     outcome: of its run; None: to be found from its exit. leave_s: how long it may take to exit by itself.
-    term_s: from SIGTERM to SIGKILL; 0: SIGKILL at once. fault: what it did wrong.
+    term_s: from SIGTERM, or `signal`, to SIGKILL; 0: SIGKILL at once. fault: what it did wrong.
     """
 
     outcome: Outcome | None = None
     leave_s: float = 0.0
     term_s: float = TERM_S
+    signal: Signals = SIGTERM
     fault: str = ""
 
 

@@ -103,6 +103,11 @@ class Capture:
         self._kept = None
         self._head_bytes = head_bytes
 
+    @property
+    def kept(self) -> HeadTail | None:
+        """What came since `begin` and was read so far; None when nothing did."""
+        return self._kept
+
     def take(self) -> HeadTail | None:
         """All that came since `begin`, what is still in the pipe included; None when nothing did."""
         if self._open:

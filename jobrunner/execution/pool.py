@@ -5,6 +5,7 @@ Its messages and settings are those of `messages`, given here too.
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from _thread import get_native_id
@@ -28,6 +29,7 @@ from jobrunner.execution.messages import (
     SlotReady,
     Work,
 )
+from jobrunner.execution.output import HeadTail
 from jobrunner.execution.process import child_environment
 from jobrunner.execution.slot import Slot
 
@@ -104,12 +106,16 @@ class Pool:
         """Where and when the slot's current job runs; of the last one when that has just ended."""
         return self._slots[slot].ran()
 
-    def interrupt(self, slot: int, term_s: float = 1.0) -> None:
-        """Kill the slot's job: SIGTERM to its group, SIGKILL after `term_s` seconds.
+    def output(self, slot: int) -> tuple[HeadTail | None, HeadTail | None]:
+        """What the slot's current job has written so far to stdout and stderr; None: nothing."""
+        return self._slots[slot].output()
+
+    def interrupt(self, slot: int, term_s: float = 1.0, number: signal.Signals = signal.SIGTERM) -> None:
+        """Kill the slot's job: that signal to its group, SIGKILL after `term_s` seconds.
 
         `Finished` follows, with `Interrupted`, or with its result if that was complete before.
         """
-        self._slots[slot].interrupt(term_s)
+        self._slots[slot].interrupt(term_s, number)
 
     def renew(self) -> None:
         """Replace every child, so that changed sources are imported: free ones now, the others after their job."""

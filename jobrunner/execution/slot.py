@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from jobrunner import events
 from jobrunner.execution.handle import Handle, Surface
 from jobrunner.execution.lifecycle import Died, State
 from jobrunner.execution.messages import Finished, Work
+from jobrunner.execution.output import HeadTail
 from jobrunner.outcome import Interrupted
 
 BACKOFF_S: Final = (0.1, 30.0)
@@ -74,10 +76,14 @@ class Slot:
         ran = self._nowhere(time.time())
         self._pool.post(Finished(slot=self._number, key=work.key, outcome=Interrupted(), ran=ran, ready=False))
 
-    def interrupt(self, term_s: float) -> None:
+    def interrupt(self, term_s: float, number: signal.Signals) -> None:
         """Kill the run, if there is one."""
         if self._child is not None and self._child.state is State.BUSY:
-            self._child.interrupt(term_s)
+            self._child.interrupt(term_s, number)
+
+    def output(self) -> tuple[HeadTail | None, HeadTail | None]:
+        """What the current run has written so far."""
+        return (None, None) if self._child is None else self._child.output()
 
     def ran(self) -> events.Run:
         """Where and when the current child's run started, or its last one ran; of process 0 without a child."""

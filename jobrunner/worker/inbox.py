@@ -6,8 +6,10 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from jobrunner.broker.control import Request
 from jobrunner.broker.publisher import Answer
 from jobrunner.errors import JobrunnerError
+from jobrunner.events import Cancel
 
 M = TypeVar("M")
 
@@ -74,6 +76,18 @@ class ConsumersPaused(msgspec.Struct, frozen=True):
     """No consumer is left: nothing more will be delivered."""
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """A question over the control exchange."""
+
+    request: Request
+
+
+class CancelSeen(msgspec.Struct, frozen=True):
+    """A cancel arrived: what runs here of it is killed."""
+
+    event: Cancel
+
+
 class RenewRequested(msgspec.Struct, frozen=True):
     """SIGHUP, or a source file changed. reason: for the log."""
 
@@ -98,6 +112,8 @@ Local = (
     | GraceOver
     | GiveUp
     | ConsumersPaused
+    | Asked
+    | CancelSeen
     | RenewRequested
     | DumpRequested
     | Tick

@@ -12,7 +12,7 @@ from typing import Any
 from jobrunner import __version__
 from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError
-from jobrunner.outcome import Dead, Done, Error, Expired, HandBack, Park, RunAgain
+from jobrunner.outcome import Cancelled, Dead, Done, Error, Expired, HandBack, Park, RunAgain
 from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.settlement import Run
 
@@ -36,6 +36,7 @@ ACTIONS = {
     "job.retrying": "will run again",
     "job.parked": "waits for a worker that knows its function",
     "job.dead": "in the dead-letter queue",
+    "job.cancelled": "someone wants it no more",
     "job.expired": "its time to start had passed",
     "job.handed_back": "back to its queue, no attempt counted",
     "job.adopted": "delivered again while it runs here; the run goes on",
@@ -57,7 +58,7 @@ def job_fields(run: Run) -> dict[str, Any]:
     job = run.envelope.job
     return {
         "job_id": job.id,
-        "task": job.name,
+        "task": job.task or (job.argv or ["?"])[0],
         "queue": job.queue,
         "attempt": run.envelope.attempt,
         "max_attempts": run.limits.max_attempts,
@@ -86,6 +87,9 @@ def settled(run: Run) -> None:
             _ended(logging.WARNING, "job.parked", run, error, due_in_s=delay_s)
         case Dead(error=error):
             _ended(logging.ERROR, "job.dead", run, error, took_s=took_s)
+        case Cancelled(reason=reason, signal=signal):
+            how = f"cancelled: {signal}" if signal else "cancelled before it started"
+            say(logging.INFO, "job.cancelled", how, took_s=took_s, reason=reason, **job_fields(run))
         case Expired():
             say(logging.INFO, "job.expired", "expired before it started", **job_fields(run))
         case HandBack():
@@ -101,7 +105,7 @@ def _ended(level: int, action: str, run: Run, error: Error, **fields: Any) -> No
 def suppressed(envelope: Envelope) -> None:
     """A redelivery of what had ended here."""
     job = envelope.job
-    say(logging.INFO, "job.suppressed", "had already ended here", job_id=job.id, task=job.name, queue=job.queue)
+    say(logging.INFO, "job.suppressed", "had already ended here", job_id=job.id, task=job.task or (job.argv or ["?"])[0], queue=job.queue)
 
 
 def lease_lost(run: Run, error: JobrunnerError | None) -> None:

@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 import signal
 import time
 from typing import assert_never
@@ -16,23 +17,25 @@ from jobrunner.broker.connection import (
     ConnectionUnblocked,
     ConnectionUp,
 )
-from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered, Delivery
-from jobrunner.envelope import Envelope, Job, State
+from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered
 from jobrunner.errors import JobrunnerError
-from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, PoolSettings, SlotDown, SlotReady, Work
+from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, SlotDown, SlotReady
 from jobrunner.failpoint import failpoint
-from jobrunner.outcome import Dead, HandBack, UnknownFunction
-from jobrunner.retry import Limits, decide, limits_of
-from jobrunner.worker import admission, inbox, journal, settlement
-from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.outcome import HandBack, UnknownFunction
+from jobrunner.retry import decide
+from jobrunner.worker import inbox, journal, settlement
+from jobrunner.worker.assembly import policy_of, pool_settings_of, work_of
 from jobrunner.worker.inbox import Inbox
+from jobrunner.worker.intake import Intake
+from jobrunner.worker.presence import Presence
 from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.slots import Slots
+from jobrunner.worker.steering import Steering
 from jobrunner.worker.stopping import Stopping
+from jobrunner.worker.tombstones import Tombstones
 
-STARTED_AFTER_S = 0.25
 HELD_S = 2.0
 """How long a delivered job waits for a process that is being replaced, before it is handed back."""
 
@@ -59,32 +62,15 @@ class Worker:
         publishing = Connection(settings.url, role=PUBLISH, notify=post, connect_timeout_s=settings.connect_timeout_s)
         self.slots = Slots(self.consuming, settings.queues, settings.procs, post)
         self.settler = Settler(publishing, settings.name, post, self.slots.ack, self.slots.nack)
-        self.pool = Pool(
-            PoolSettings(
-                procs=settings.procs,
-                worker=settings.name,
-                apps=settings.apps,
-                allow_import=settings.allow_import,
-                allow_commands=settings.allow_commands,
-                raw_handler=settings.raw_handler,
-                max_jobs=settings.max_jobs,
-                max_memory_bytes=settings.max_memory_bytes,
-                share_broker=settings.share_broker,
-            ),
-            post,
-        )
-        self.policy = Policy(
-            worker=settings.name,
-            apps=settings.apps,
-            allow_import=settings.allow_import,
-            allow_commands=settings.allow_commands,
-            raw_handler=settings.raw_handler,
-            raw_handler_command=settings.raw_handler_command,
-        )
+        self.pool = Pool(pool_settings_of(settings), post)
+        self.policy = policy_of(settings)
+        self.tombstones = Tombstones(self.consuming, lambda event: post(inbox.CancelSeen(event)))
+        self.intake = Intake(self.policy, self.settler, self.slots, self.tombstones)
+        presence = Presence(settings, os.getpid())
+        self.steering = Steering(presence, self.settler, self.slots, self.pool, self.tombstones)
         self.stopping = Stopping(settings.grace_s, self.slots, self.pool, post)
         self.failure: JobrunnerError | None = None
         self._outage = journal.Outage()
-        self._unreadable = 0
         self._started = False
 
     @property
@@ -103,7 +89,8 @@ class Worker:
         """Take in one thing that happened."""
         match message:
             case Delivered(delivery=delivery):
-                self.take(delivery)
+                self.intake.take(delivery)
+                self.start_held()
             case Finished():
                 self.conclude(message)
             case inbox.Confirmed():
@@ -130,6 +117,10 @@ class Worker:
                 self.settler.publish_again(key)
             case inbox.StopRequested() | inbox.GraceOver() | inbox.ConsumersPaused() | inbox.GiveUp():
                 self.stop(message)
+            case inbox.Asked(request=request):
+                self.steering.answer(request)
+            case inbox.CancelSeen(event=event):
+                self.steering.cancel(event)
             case inbox.RenewRequested(reason=reason):
                 journal.say(logging.INFO, "child.reloaded", f"{reason}: renewing the processes", reason=reason)
                 self.pool.renew()
@@ -141,52 +132,7 @@ class Worker:
             case _:
                 assert_never(message)
 
-    # --- a delivery -------------------------------------------------------------------------------------------------
-
-    def take(self, delivery: Delivery) -> None:
-        """Read, recognise, admit; then run it, or settle it otherwise."""
-        failpoint("consume.after_deliver")
-        got = admission.read(delivery, self.policy)
-        if isinstance(got, Unreadable):
-            self.refuse(got, delivery)
-            return
-        known = self.runs.get(got.key) or self.same_foreign(got, delivery)
-        if known is not None:
-            known.delivery = delivery
-            journal.say(logging.INFO, "job.adopted", "delivered again; the run goes on", **journal.job_fields(known))
-            self.slots.balance(self.runs.values())
-            return
-        if got.key in self.settler.settled:
-            self.slots.ack(delivery)
-            journal.suppressed(got)
-            return
-        run = Run(got, delivery, limits_of(got.job, self.policy.functions.get(got.job.task or "")))
-        self.runs[run.key] = run
-        verdict = admission.admit(got, delivery, self.policy, time.time())
-        if verdict is not None:
-            self.settler.settle(run, verdict)
-            return
-        run.started = time.monotonic()
-        self.slots.held[run.key] = run
-        self.start_held()
-
-    def same_foreign(self, got: Envelope, delivery: Delivery) -> Run | None:
-        """The run of a message without an id, delivered again after its first delivery was lost."""
-        if not delivery.redelivered or got.body is delivery.body:
-            return None
-        for run in self.runs.values():
-            if run.foreign and not run.delivery.is_current and run.delivery.body == delivery.body:
-                return run
-        return None
-
-    def refuse(self, refused: Unreadable, delivery: Delivery) -> None:
-        """Dead-letter what is no job. Two equal bodies are two messages, so each gets a key of its own."""
-        self._unreadable += 1
-        job = Job(v=0, id=refused.job_id, queue=delivery.queue, iat=0.0, task="(unreadable message)")
-        run = Run(Envelope(job=job, state=State(copy=-self._unreadable), body=b""), delivery, Limits())
-        run.verdict = Dead(error=refused.error)
-        self.runs[run.key] = run
-        self.settler.publish(run, settlement.plan_unreadable(refused, delivery, self.settings.name, time.time()))
+    # --- runs -------------------------------------------------------------------------------------------------------
 
     def start_held(self) -> None:
         """Give waiting jobs to free processes."""
@@ -200,14 +146,13 @@ class Worker:
             self.pool.run(child, work_of(run))
             failpoint("dispatch.after_send")
 
-    # --- an outcome -------------------------------------------------------------------------------------------------
-
     def conclude(self, finished: Finished) -> None:
         """A run ended: decide, publish the consequence. Its process is free before its job is settled."""
         run = self.slots.busy.pop(finished.slot)
         # what was never called has no run to tell of
         run.ran = None if isinstance(finished.outcome, UnknownFunction) else finished.ran
-        self.settler.settle(run, decide(run.envelope, run.limits, finished.outcome, time.time()))
+        verdict = decide(run.envelope, run.limits, finished.outcome, time.time())
+        self.settler.settle(run, self.steering.verdict_of(run, verdict))
         if finished.ready:
             self.child_free(finished.slot)
 
@@ -223,6 +168,8 @@ class Worker:
         self.policy.functions = {spec.name: spec for spec in message.functions}
         if not self._started:
             self._started = True
+            self.steering.presence.functions = sorted(self.policy.functions)
+            self.steering.come()
             journal.worker_started(self.settings, self.consuming.server_version, len(message.functions))
         self.child_free(message.slot)
 
@@ -278,16 +225,11 @@ class Worker:
     # --- time and the end -------------------------------------------------------------------------------------------
 
     def tick(self, late_s: float) -> None:
-        """Ten times a second: announce long runs, give up waiting for a process."""
+        """Ten times a second: tell what runs, give up waiting for a process."""
         if late_s > SUSPENDED_S:
             self.consuming.abort("this machine was suspended")
         now = time.monotonic()
-        for run in self.slots.busy.values():
-            if not run.announced and now - run.started >= STARTED_AFTER_S:
-                run.announced = True
-                ran = self.pool.running(run.child or 0)
-                self.settler.announce(settlement.started(run, ran, time.time()))
-                journal.started(run)
+        self.steering.tick(now)
         if self.slots.blocked:
             return
         for run in list(self.slots.held.values()):
@@ -301,26 +243,3 @@ class Worker:
         for run in list(self.slots.held.values()):
             del self.slots.held[run.key]
             self.settler.settle(run, HandBack())
-
-
-def work_of(run: Run) -> Work:
-    """What the pool gets of a run."""
-    job = run.envelope.job
-    return Work(
-        key=run.key,
-        id=job.id,
-        attempt=run.envelope.attempt,
-        max_attempts=run.limits.max_attempts,
-        queue=job.queue,
-        task=job.task,
-        args=job.args,
-        kwargs=job.kwargs,
-        raw=job.raw,
-        argv=job.argv,
-        stdin=job.stdin,
-        env=job.env,
-        cwd=job.cwd,
-        timeout_s=run.limits.timeout_s,
-        run=job.run,
-        seq=job.seq,
-    )

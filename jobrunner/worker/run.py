@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobrunner.broker import declare
+from jobrunner.broker.control import ControlPort, keys_of
 from jobrunner.worker import inbox, journal
 from jobrunner.worker.loop import Worker
 from jobrunner.worker.reload import fingerprint
@@ -27,8 +28,11 @@ async def run_worker(settings: WorkerSettings) -> int:
     worker = Worker(settings)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_die)
+    port: ControlPort | None = None
     try:
         await _connect(worker)
+        keys = keys_of(settings.name, worker.steering.presence.host, settings.queues)
+        port = ControlPort(worker.consuming, keys, lambda request: worker.inbox.put(inbox.Asked(request)))
         await worker.pool.start()
         tasks = [loop.create_task(_tick(worker))]
         if settings.burst:
@@ -43,6 +47,8 @@ async def run_worker(settings: WorkerSettings) -> int:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
     finally:
+        if port is not None:
+            port.close()
         await _shutdown(worker)
     journal.worker_stopped(worker.settler.done, worker.settler.handed_back)
     return worker.stopping.exit_code
@@ -54,13 +60,17 @@ async def _connect(worker: Worker) -> None:
     await publishing.connect_once()
     await declare.declare_startup(publishing, worker.settler.publisher)
     await worker.consuming.connect_once()
+    # what was cancelled while no worker ran must not start: so all cancels are known before the first delivery
+    await worker.tombstones.read_all()
 
 
 async def _shutdown(worker: Worker) -> None:
     """The order matters: each line is safe because of those before it."""
     # channels first: a channel's methods are processed in order, so close-ok proves that the acks arrived
+    worker.tombstones.close()
     await worker.slots.close()
     # then the publish connection: while a publish is open its delivery must stay ours
+    worker.steering.go()
     await worker.settler.close()
     await worker.consuming.close()
     # the processes last, and the guardian after them: it covers all of the above

@@ -13,7 +13,7 @@ from jobrunner.broker import topology
 from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Message, event_message, job_message
 from jobrunner.envelope import Envelope
-from jobrunner.outcome import Dead, Done, Error, Expired, HandBack, Park, Redelay, RunAgain, Verdict, clip
+from jobrunner.outcome import Cancelled, Dead, Done, Error, Expired, HandBack, Park, Redelay, RunAgain, Verdict, clip
 from jobrunner.retry import Limits
 from jobrunner.worker.admission import Unreadable
 
@@ -25,17 +25,28 @@ HAND_BACK_BY_COPY = 2
 the delivery limit of 20 (RabbitMQ docs "Quorum Queues", poison message handling)."""
 
 
+class CancelNote(msgspec.Struct, frozen=True):
+    """Someone wants a job no more. at: monotonic seconds when this worker began to kill it."""
+
+    reason: str
+    by: str | None
+    signal: str | None = None
+    at: float = 0.0
+
+
 class Run:
     """One delivered job from its arrival to its ack.
 
     delivery: the newest delivery of this message; replaced when the broker delivers it again meanwhile.
     child: the process that runs or ran it. started: monotonic seconds.
     open: the publishes that are not confirmed yet, by their place in the plan; None before they are planned.
+    cancel: why it is being killed. logged_bytes: of stdout and stderr, published while it runs.
     failed: those of them that are not in flight and must go out again.
     """
 
     __slots__ = (
         "announced",
+        "cancel",
         "child",
         "delivery",
         "envelope",
@@ -43,6 +54,7 @@ class Run:
         "foreign",
         "key",
         "limits",
+        "logged_bytes",
         "open",
         "ran",
         "started",
@@ -59,6 +71,8 @@ class Run:
         self.child: int | None = None
         self.started = 0.0
         self.announced = False
+        self.cancel: CancelNote | None = None
+        self.logged_bytes = [0, 0]
         self.ran: events.Run | None = None
         self.verdict: Verdict | None = None
         self.open: dict[int, Message] | None = None
@@ -95,8 +109,14 @@ def plan(run: Run, worker: str, now: float) -> list[Message]:
         case Park(delay_s=delay_s, error=error):
             return _park(run, error, delay_s, now)
         case Expired():
-            event = events.Expired(at=now, expires_at=envelope.job.expires_at or now, **_facts(envelope))
+            event = events.Expired(at=now, expires_at=envelope.job.expires_at or now, **facts_of(envelope))
             return [event_message(event)]
+        case Cancelled(reason=reason, by=by, signal=signal, took_s=took_s):
+            facts = facts_of(envelope, attempt=envelope.attempt if run.ran else envelope.state.attempt)
+            cancelled = events.Cancelled(
+                at=now, reason=reason, by=by, signal=signal, took_s=took_s, ran=run.ran, **facts
+            )
+            return [event_message(cancelled)]
         case Redelay(delay_s=delay_s):
             return [job_message(envelope.with_state(), *topology.route(delay_s, envelope.job.queue))]
         case HandBack():
@@ -105,7 +125,7 @@ def plan(run: Run, worker: str, now: float) -> list[Message]:
             raise AssertionError("a run is planned once its verdict is known")
 
 
-def _facts(envelope: Envelope, *, attempt: int | None = None) -> dict[str, Any]:
+def facts_of(envelope: Envelope, *, attempt: int | None = None) -> dict[str, Any]:
     """The fields that every event of a job has."""
     state = envelope.state
     return {
@@ -119,7 +139,7 @@ def _facts(envelope: Envelope, *, attempt: int | None = None) -> dict[str, Any]:
 
 def started(run: Run, ran: events.Run, now: float) -> Message:
     """The event that says that the job has been running for a while."""
-    return event_message(events.Started(at=now, ran=ran, **_facts(run.envelope)))
+    return event_message(events.Started(at=now, ran=ran, **facts_of(run.envelope)))
 
 
 def queued(envelope: Envelope, now: float) -> Message:
@@ -128,10 +148,15 @@ def queued(envelope: Envelope, now: float) -> Message:
     return event_message(events.Queued(at=now, jobs=[job], run=envelope.job.run))
 
 
+def suppressed(envelope: Envelope, worker: str, now: float) -> Message:
+    """The event of a redelivery that was not run again."""
+    return event_message(events.Suppressed(at=now, worker=worker, **facts_of(envelope)))
+
+
 def _succeeded(run: Run, succeeded: outcome.Succeeded, now: float) -> events.Succeeded:
     assert run.ran is not None  # noqa: S101 - what succeeded has run
     return events.Succeeded(
-        at=now, result=succeeded.result, truncated=succeeded.truncated, ran=run.ran, **_facts(run.envelope)
+        at=now, result=succeeded.result, truncated=succeeded.truncated, ran=run.ran, **facts_of(run.envelope)
     )
 
 
@@ -145,7 +170,7 @@ def _again(run: Run, error: Error, delay_s: float, *, counted: bool, now: float)
     else:
         changes["crashes"] = state.crashes + 1
     again = run.envelope.with_state(**changes)
-    event = events.Retrying(at=now, error=error, due_at=due_at, counted=counted, ran=run.ran, **_facts(run.envelope))
+    event = events.Retrying(at=now, error=error, due_at=due_at, counted=counted, ran=run.ran, **facts_of(run.envelope))
     return [job_message(again, *topology.route(delay_s, run.envelope.job.queue)), event_message(event)]
 
 
@@ -155,7 +180,7 @@ def _park(run: Run, error: Error, delay_s: float, now: float) -> list[Message]:
     parked = run.envelope.with_state(parked_since_ms=since_ms or int(now * 1000), not_before_ms=int(due_at * 1000))
     messages = [job_message(parked, *topology.route(delay_s, run.envelope.job.queue))]
     if not since_ms:
-        event = events.Parked(at=now, error=error, due_at=due_at, **_facts(run.envelope, attempt=0))
+        event = events.Parked(at=now, error=error, due_at=due_at, **facts_of(run.envelope, attempt=0))
         messages.append(event_message(event))
     return messages
 
@@ -172,7 +197,7 @@ def _dead(run: Run, error: Error, worker: str, now: float) -> list[Message]:
         queue=run.delivery.queue,
         worker=worker,
         ran=run.ran,
-        **_facts(envelope, attempt=attempts),
+        **facts_of(envelope, attempt=attempts),
     )
     return [job_message(letter, topology.DLX, error.reason, headers), event_message(event)]
 
@@ -195,7 +220,7 @@ def _hand_back(run: Run, now: float) -> list[Message]:
     envelope = run.envelope
     messages = []
     if run.ran is not None:
-        messages.append(event_message(events.Interrupted(at=now, ran=run.ran, **_facts(envelope))))
+        messages.append(event_message(events.Interrupted(at=now, ran=run.ran, **facts_of(envelope))))
     if hands_back_by_copy(run):
         exchange, key = topology.route(0.0, envelope.job.queue)
         messages.append(job_message(envelope.with_state(), exchange, key))

@@ -1,6 +1,7 @@
 """The one way on which a job leaves a worker: publish what follows, wait for every confirm, then ack."""
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,6 +23,7 @@ SETTLED_KEYS = 20_000
 
 AGAIN_FIRST_S = 0.5
 AGAIN_MAX_S = 30.0
+DRAIN_S = 1.0
 NOT_FOUND = 404
 
 
@@ -169,11 +171,16 @@ class Settler:
         journal.settled(run)
 
     async def close(self) -> None:
-        """Stop what prepares routes; close the publish connection."""
+        """Stop what prepares routes; wait a little for what is in flight; close the publish connection."""
         for task in self._preparing.values():
             task.cancel()
         await asyncio.gather(*self._preparing.values(), return_exceptions=True)
+        if self.connection.is_open:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    await self.publisher.drain()
         await self.connection.close()
+        self.publisher.close()
 
 
 def _ignore(answer: Answer) -> None:

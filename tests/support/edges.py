@@ -1,6 +1,7 @@
 """The borders of the worker, for tests that drive it by its inbox: what it sends is kept, nothing goes anywhere."""
 
 import dataclasses
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Answer, Message, Stored
 from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope
+from jobrunner.execution.output import HeadTail
 from jobrunner.execution.pool import Work
 from jobrunner.worker.loop import Worker
 from jobrunner.worker.settings import WorkerSettings
@@ -75,13 +77,21 @@ class Processes:
 
     started: list[tuple[int, Work]] = dataclasses.field(default_factory=list)
     interrupted: list[int] = dataclasses.field(default_factory=list)
+    written: dict[int, tuple[HeadTail | None, HeadTail | None]] = dataclasses.field(default_factory=dict)
 
     def run(self, slot: int, work: Work) -> None:
         self.started.append((slot, work))
 
-    def interrupt(self, slot: int, term_s: float) -> None:
+    def interrupt(self, slot: int, term_s: float, number: int = signal.SIGTERM) -> None:
         assert term_s > 0
+        assert number
         self.interrupted.append(slot)
+
+    def running(self, slot: int) -> events.Run:
+        return events.Run(worker="w1", host="h", pid=1000 + slot, started_at=1.0)
+
+    def output(self, slot: int) -> tuple[HeadTail | None, HeadTail | None]:
+        return self.written.get(slot, (None, None))
 
 
 class Bench:
@@ -104,6 +114,7 @@ class Bench:
         self.worker.slots.consumers = [Wire(slot, self.wire) for slot in range(procs)]  # type: ignore[misc]
         self.worker.settler.publisher = self.publishes  # type: ignore[assignment]
         self.worker.pool = self.worker.stopping._pool = self.pool  # type: ignore[assignment]
+        self.worker.steering.pool = self.pool  # type: ignore[assignment]
         self.tags = 0
 
     def handle_all(self) -> None:

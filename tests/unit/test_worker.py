@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobrunner import events
 from jobrunner.broker.connection import ConnectionBlocked, ConnectionDown, ConnectionUnblocked
 from jobrunner.broker.consumer import ConsumerLost, Delivered
+from jobrunner.broker.control import Reply, Request
 from jobrunner.broker.publisher import Refused, Stored, Unknown
 from jobrunner.envelope import Envelope, new_job, seal
 from jobrunner.errors import BrokerLost
+from jobrunner.execution.output import HeadTail
 from jobrunner.execution.pool import Finished, SlotReady
 from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, Succeeded
 from jobrunner.registry import FunctionSpec
@@ -38,6 +42,9 @@ async def bench(procs: int = 2, **settings: Any) -> AsyncIterator[Bench]:
     one = Bench(procs, **settings)
     for slot in range(procs):
         ready(one, slot)
+    assert one.publishes.kinds() == ["worker"]
+    one.publishes.seen.clear()
+    one.publishes.answer()
     yield one
     await asyncio.gather(*one.worker.slots._pausing.values())
 
@@ -152,6 +159,7 @@ async def test_a_redelivery_of_a_settled_job_is_acked_and_not_run_again() -> Non
         one.handle_all()
         again = deliver(one, sealed, redelivered=True, delivery_count=1)
         assert one.wire[-1] == ("ack", again.tag)
+        assert one.publishes.kinds() == ["succeeded", "suppressed"]
         assert len(one.pool.started) == 1
 
 
@@ -319,3 +327,110 @@ async def test_a_foreign_message_becomes_a_job_and_its_redelivery_is_recognised_
         one.worker.handle(Delivered(delivery=again))
         assert [work.raw for _, work in one.pool.started] == [b"Hello..."]
         assert one.publishes.kinds() == ["queued"]
+
+
+def cancel(one: Bench, sealed: Envelope, **fields: Any) -> None:
+    request = Request(verb="cancel", nonce="n", at=time.time(), jobs={sealed.job.id: 0}, reason="typo", **fields)
+    one.worker.handle(inbox.Asked(request))
+
+
+def replied(one: Bench) -> Reply:
+    return msgspec.json.decode(one.publishes.seen[-1].body, type=Reply)
+
+
+@on_a_loop
+async def test_a_running_job_is_killed_on_request_and_ends_as_cancelled() -> None:
+    async with bench() as one:
+        sealed = job()
+        delivery = deliver(one, sealed)
+        cancel(one, sealed, signal="INT", by="ana@mbp")
+        assert one.pool.interrupted == [0]
+        assert replied(one).jobs == {sealed.job.id: "running"}
+        finish(one, sealed, Interrupted())
+        event = events.decode(one.publishes.seen[-1].body)
+        assert isinstance(event, events.Cancelled)
+        assert (event.reason, event.by, event.signal, event.ran) == ("typo", "ana@mbp", "SIGINT", RAN)
+        one.publishes.answer()
+        one.handle_all()
+        assert one.wire[-1] == ("ack", delivery.tag)
+
+
+@on_a_loop
+async def test_a_job_that_succeeds_while_it_is_being_cancelled_has_succeeded() -> None:
+    async with bench() as one:
+        sealed = job()
+        deliver(one, sealed)
+        cancel(one, sealed)
+        finish(one, sealed, Succeeded())
+        assert one.publishes.kinds()[-1] == "succeeded"
+
+
+@on_a_loop
+async def test_a_job_that_fails_while_it_is_being_cancelled_does_not_run_again() -> None:
+    async with bench() as one:
+        with_route(one)
+        sealed = job()
+        deliver(one, sealed)
+        cancel(one, sealed)
+        finish(one, sealed, Failed(error=ERROR))
+        assert one.publishes.kinds()[-1] == "cancelled"
+
+
+@on_a_loop
+async def test_a_cancelled_job_that_comes_later_does_not_start_unless_it_was_retried_by_hand() -> None:
+    async with bench() as one:
+        sealed = job()
+        cancel(one, sealed)
+        assert replied(one).jobs == {sealed.job.id: "noted"}
+        deliver(one, sealed)
+        assert not one.pool.started
+        assert one.publishes.kinds()[-1] == "cancelled"
+        deliver(one, sealed.with_state(chain=1))
+        assert [work.id for _, work in one.pool.started] == [sealed.job.id]
+
+
+@on_a_loop
+async def test_a_cancelled_run_takes_only_the_jobs_that_were_there() -> None:
+    async with bench() as one:
+        early, late = job(run="crawl"), job(run="crawl")
+        late = msgspec.structs.replace(late, job=msgspec.structs.replace(late.job, iat=time.time() + 60))
+        late = seal(late.job)
+        one.worker.tombstones.add(events.Cancel(at=time.time(), run="crawl"))
+        deliver(one, early)
+        deliver(one, late, slot=1)
+        assert [work.id for _, work in one.pool.started] == [late.job.id]
+
+
+@on_a_loop
+async def test_a_ping_is_answered_with_what_runs() -> None:
+    async with bench() as one:
+        sealed = job()
+        deliver(one, sealed)
+        one.worker.handle(inbox.Asked(Request(verb="ping", nonce="n", at=time.time())))
+        reply = replied(one)
+        assert (reply.worker, reply.slots, reply.busy, reply.queues) == ("w1", 2, 1, ["task_queue"])
+        assert [(running.id, running.slot) for running in reply.running] == [(sealed.job.id, 1)]
+        assert one.publishes.seen[-1].key == "reply.n"
+
+
+@on_a_loop
+async def test_a_long_run_is_announced_and_what_it_writes_is_told_while_it_runs() -> None:
+    async with bench() as one:
+        sealed = job()
+        deliver(one, sealed)
+        one.worker.handle(inbox.Tick(0.0))
+        assert one.publishes.kinds() == []
+        one.worker.runs[sealed.key].started -= 1
+        written = HeadTail()
+        written.add("line one\nzwei \u00fc".encode()[:-1])
+        one.pool.written[0] = (written, None)
+        one.worker.handle(inbox.Tick(0.0))
+        written.add("\u00fc".encode()[1:] + b"\n")
+        one.worker.handle(inbox.Tick(0.0))
+        one.worker.handle(inbox.Tick(0.0))
+        assert one.publishes.kinds() == ["started", "log", "log"]
+        logs = [events.decode(message.body) for message in one.publishes.seen[1:]]
+        assert [(log.offset_bytes, log.text) for log in logs if isinstance(log, events.Log)] == [
+            (0, "line one\nzwei "),
+            (14, "\u00fc\n"),
+        ]

@@ -1,0 +1,79 @@
+"""A delivery as it comes: read, recognised, admitted or settled otherwise."""
+
+import logging
+import time
+
+from jobrunner.broker.consumer import Delivery
+from jobrunner.envelope import Envelope, Job, State
+from jobrunner.failpoint import failpoint
+from jobrunner.outcome import Cancelled, Dead
+from jobrunner.retry import Limits, limits_of
+from jobrunner.worker import admission, journal, settlement
+from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker.settlement import Run
+from jobrunner.worker.settling import Settler
+from jobrunner.worker.slots import Slots
+from jobrunner.worker.tombstones import Tombstones
+
+
+class Intake:
+    """The door of the worker: what comes in is either waiting for a process afterwards, or on its way out again."""
+
+    def __init__(self, policy: Policy, settler: Settler, slots: Slots, tombstones: Tombstones) -> None:
+        self.policy = policy
+        self._settler = settler
+        self._slots = slots
+        self._tombstones = tombstones
+        self._unreadable = 0
+
+    def take(self, delivery: Delivery) -> None:
+        """Take in one delivery. A job that may run is in `slots.held` afterwards."""
+        failpoint("consume.after_deliver")
+        got = admission.read(delivery, self.policy)
+        if isinstance(got, Unreadable):
+            self._refuse(got, delivery)
+            return
+        known = self._settler.runs.get(got.key) or self._same_foreign(got, delivery)
+        if known is not None:
+            known.delivery = delivery
+            journal.say(logging.INFO, "job.adopted", "delivered again; the run goes on", **journal.job_fields(known))
+            self._slots.balance(self._settler.runs.values())
+            return
+        if got.key in self._settler.settled:
+            self._slots.ack(delivery)
+            self._settler.announce(settlement.suppressed(got, self.policy.worker, time.time()))
+            journal.suppressed(got)
+            return
+        self._admit(got, delivery)
+
+    def _admit(self, envelope: Envelope, delivery: Delivery) -> None:
+        run = Run(envelope, delivery, limits_of(envelope.job, self.policy.functions.get(envelope.job.task or "")))
+        self._settler.runs[run.key] = run
+        note = self._tombstones.find(envelope)
+        if note is not None:
+            self._settler.settle(run, Cancelled(reason=note.reason, by=note.by))
+            return
+        verdict = admission.admit(envelope, delivery, self.policy, time.time())
+        if verdict is not None:
+            self._settler.settle(run, verdict)
+            return
+        run.started = time.monotonic()
+        self._slots.held[run.key] = run
+
+    def _same_foreign(self, got: Envelope, delivery: Delivery) -> Run | None:
+        """The run of a message without an id, delivered again after its first delivery was lost."""
+        if not delivery.redelivered or got.body is delivery.body:
+            return None
+        for run in self._settler.runs.values():
+            if run.foreign and not run.delivery.is_current and run.delivery.body == delivery.body:
+                return run
+        return None
+
+    def _refuse(self, refused: Unreadable, delivery: Delivery) -> None:
+        """Dead-letter what is no job. Two equal bodies are two messages, so each gets a key of its own."""
+        self._unreadable += 1
+        job = Job(v=0, id=refused.job_id, queue=delivery.queue, iat=0.0, task="(unreadable message)")
+        run = Run(Envelope(job=job, state=State(copy=-self._unreadable), body=b""), delivery, Limits())
+        run.verdict = Dead(error=refused.error)
+        self._settler.runs[run.key] = run
+        self._settler.publish(run, settlement.plan_unreadable(refused, delivery, self.policy.worker, time.time()))

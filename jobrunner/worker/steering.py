@@ -1,0 +1,141 @@
+"""What others ask of a running worker, and what it tells of its running jobs: cancels, pings, output, heartbeats."""
+
+import signal
+import time
+
+from jobrunner import events
+from jobrunner.broker.control import Request, reply_message
+from jobrunner.broker.publisher import event_message
+from jobrunner.execution.output import KEPT_BYTES, HeadTail
+from jobrunner.execution.pool import Pool
+from jobrunner.outcome import Cancelled, HandBack, Park, RunAgain, Verdict
+from jobrunner.worker import journal, settlement
+from jobrunner.worker.presence import HEARTBEAT_S, Presence
+from jobrunner.worker.settlement import CancelNote, Run
+from jobrunner.worker.settling import Settler
+from jobrunner.worker.slots import Slots
+from jobrunner.worker.tombstones import Tombstones
+
+STARTED_AFTER_S = 0.25
+"""A job that runs shorter has one event, its end."""
+
+TERM_S = 5.0
+"""From the first signal of a cancel to SIGKILL."""
+
+
+class Steering:
+    """The worker as others see it."""
+
+    def __init__(self, presence: Presence, settler: Settler, slots: Slots, pool: Pool, tombstones: Tombstones) -> None:
+        self.presence = presence
+        self.pool = pool
+        self._settler = settler
+        self._slots = slots
+        self._tombstones = tombstones
+        self._heartbeat = 0.0
+
+    # --- asked ------------------------------------------------------------------------------------------------------
+
+    def answer(self, request: Request) -> None:
+        """Do what is asked, and reply. A verb of a later version is answered like a ping."""
+        jobs: dict[str, str] = {}
+        if request.verb == "cancel":
+            # told directly as well as through the stream, whichever is first: so that it counts at once
+            cancel = events.Cancel(
+                at=request.at, jobs=request.jobs, run=request.run, reason=request.reason, by=request.by
+            )
+            self._tombstones.add(cancel)
+            self.cancel(cancel, request.signal)
+            jobs = {job_id: self._state_of(job_id, chain) for job_id, chain in request.jobs.items()}
+        running = {slot: (run, self.pool.running(slot)) for slot, run in self._slots.busy.items()}
+        self._settler.announce(reply_message(request, self.presence.reply(running, jobs, None)))
+
+    def _state_of(self, job_id: str, chain: int) -> str:
+        for run in self._settler.runs.values():
+            if run.envelope.job.id == job_id and run.envelope.state.chain <= chain:
+                return "running" if run.cancel is not None else "ended" if run.verdict is not None else "noted"
+        ended = any(settled_id == job_id for settled_id, _ in self._settler.settled)
+        return "ended" if ended else "noted"
+
+    def cancel(self, event: events.Cancel, name: str | None = None) -> None:
+        """Kill what runs here of a cancel; give up what waits for a process. name: of the signal, such as INT."""
+        number = signal.Signals[f"SIG{name.removeprefix('SIG')}"] if name else signal.SIGTERM
+        for run in list(self._settler.runs.values()):
+            note = self._tombstones.find(run.envelope)
+            if note is None or run.cancel is not None or run.verdict is not None:
+                continue
+            if run.key in self._slots.held:
+                del self._slots.held[run.key]
+                self._settler.settle(run, Cancelled(reason=note.reason, by=note.by))
+            elif run.child is not None:
+                run.cancel = CancelNote(event.reason, event.by, number.name, time.monotonic())
+                self.pool.interrupt(run.child, TERM_S, number)
+
+    def verdict_of(self, run: Run, verdict: Verdict) -> Verdict:
+        """A job that is being cancelled neither runs again nor goes back; one that succeeded has succeeded."""
+        if run.cancel is None or not isinstance(verdict, HandBack | RunAgain | Park):
+            return verdict
+        took_s = time.monotonic() - run.cancel.at
+        name = run.cancel.signal if took_s < TERM_S else "SIGKILL"
+        return Cancelled(reason=run.cancel.reason, by=run.cancel.by, signal=name, took_s=round(took_s, 3))
+
+    # --- told -------------------------------------------------------------------------------------------------------
+
+    def come(self) -> None:
+        """The first process is ready."""
+        self._tell("online")
+
+    def go(self) -> None:
+        """An orderly end."""
+        self._tell("offline")
+
+    def _tell(self, phase: str) -> None:
+        self._heartbeat = time.monotonic()
+        event = self.presence.event(phase, busy=len(self._slots.busy), done=self._settler.done)
+        self._settler.announce(event_message(event))
+
+    def tick(self, now: float) -> None:
+        """Ten times a second: announce long runs and what they have written; every 20 s a heartbeat. now: monotonic."""
+        for slot, run in self._slots.busy.items():
+            if now - run.started < STARTED_AFTER_S:
+                continue
+            ran = self.pool.running(slot)
+            if not run.announced:
+                run.announced = True
+                self._settler.announce(settlement.started(run, ran, time.time()))
+                journal.started(run)
+            for index, kept in enumerate(self.pool.output(slot)):
+                if kept is not None and run.logged_bytes[index] < min(len(kept.head), KEPT_BYTES):
+                    self._publish_output(run, ran, index, kept)
+        if self._heartbeat and now - self._heartbeat >= HEARTBEAT_S:
+            self._tell("heartbeat")
+
+    def _publish_output(self, run: Run, ran: events.Run, index: int, kept: HeadTail) -> None:
+        begin = run.logged_bytes[index]
+        data = bytes(kept.head[begin : min(len(kept.head), KEPT_BYTES)])
+        text, used = whole_characters(data)
+        if not text:
+            return
+        run.logged_bytes[index] = begin + used
+        event = events.Log(
+            at=time.time(),
+            stream=("out", "err")[index],
+            text=text,
+            offset_bytes=begin,
+            started_at=ran.started_at,
+            worker=ran.worker,
+            **settlement.facts_of(run.envelope),
+        )
+        self._settler.announce(event_message(event))
+
+
+def whole_characters(data: bytes) -> tuple[str, int]:
+    """The text of `data` up to its last whole character, and how many bytes that is. What is not UTF-8 is replaced."""
+    for cut in range(min(4, len(data))):
+        part = data[: len(data) - cut]
+        try:
+            return part.decode(), len(part)
+        except UnicodeDecodeError as exc:
+            if exc.reason != "unexpected end of data" or exc.end < len(part):
+                break
+    return data.decode(errors="replace"), len(data)
