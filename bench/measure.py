@@ -74,10 +74,11 @@ class Cost:
     stdout: str
 
 
-def cost(args: list[str], environ: dict[str, str]) -> Cost:
+def cost(args: list[str], environ: dict[str, str], cwd: Path | None = None) -> Cost:
     """Run a command; its CPU is its own and that of the children it waited for."""
     started = time.perf_counter()
-    with subprocess.Popen(args, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(args, env=environ, cwd=cwd, stdout=subprocess.PIPE, stderr=quiet, text=True) as process:
         assert process.stdout is not None
         stdout = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)

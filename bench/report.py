@@ -60,6 +60,7 @@ def table(figures: "Figures") -> str:
         (f"Jobs queued by `enqueue --from`, {figures.bulk_jobs:,} lines", rate(figures.bulk), ""),
         ("From `enqueue` to start, once the command has made the job", times(figures.to_start), ""),
         ("From `enqueue` to start, with the start of the command", times(figures.typed_to_start), ""),
+        ("CPU a job, of the worker with its processes", f"{figures.job_cpu * 1000:.2f} ms", ""),
         ("CPU of `jobrunner --help`", f"{statistics.median(figures.help_cpu) * 1000:.0f} ms", help_goal),
         ("CPU of `jobrunner enqueue`", f"{statistics.median(figures.enqueue_cpu) * 1000:.0f} ms", enqueue_goal),
         ("Memory of the worker, 2 idle processes", sizes(figures.idle), idle_goal),

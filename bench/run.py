@@ -44,6 +44,7 @@ class Figures:
     typed_to_start: list[float] = field(default_factory=list)
     help_cpu: list[float] = field(default_factory=list)
     enqueue_cpu: list[float] = field(default_factory=list)
+    job_cpu: float = 0.0
     idle: measure.Memory | None = None
     worked: measure.Memory | None = None
     worked_jobs: int = 0
@@ -158,8 +159,16 @@ def latency_and_memory(bench: Bench, ledger: measure.Ledger, figures: Figures, s
 def commands(bench: Bench, figures: Figures, bulk_jobs: int) -> None:
     """What the commands themselves cost."""
     figures.help_cpu = [bench.type("--help").cpu_s for _ in range(9)]
+    few, many = (_burst_cpu(bench, jobs) for jobs in (200, 2200))
+    figures.job_cpu = (many - few) / 2000
     figures.bulk_jobs = bulk_jobs
     figures.bulk = [bench.fill("bulk", bulk_jobs) for _ in range(3)]
+
+
+def _burst_cpu(bench: Bench, jobs: int) -> float:
+    """CPU seconds of a worker with its processes that runs so many jobs and ends."""
+    bench.fill("burst", jobs)
+    return measure.cost([*COMMAND, *WORKER, "--queue", "burst", "--burst"], bench.environ, cwd=HERE).cpu_s
 
 
 def main() -> int:
