@@ -129,7 +129,7 @@ def _children() -> set[str]:
     """The child processes of this one, as `pid command`."""
     tasks = Path("/proc/self/task")
     if tasks.is_dir():
-        pids = {pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+        pids = {pid for task in tasks.iterdir() for pid in _read(task / "children").split()}
         return {f"{pid} {_name(pid)}" for pid in pids}
     listed = subprocess.run(["/bin/ps", "-axo", "ppid=,pid=,comm="], capture_output=True, text=True, check=True)
     rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
@@ -137,7 +137,12 @@ def _children() -> set[str]:
 
 
 def _name(pid: str) -> str:
+    return _read(Path(f"/proc/{pid}/comm")).strip() or "?"
+
+
+def _read(path: Path) -> str:
+    """A file of /proc, which is empty for what has just ended."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return path.read_text()
     except OSError:
-        return "?"
+        return ""

@@ -5,12 +5,15 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
 
 from jobrunner import envelope as envelopes
+from jobrunner.broker.topology import check_queue_name
 from jobrunner.envelope import Envelope, Job, MalformedMessage
+from jobrunner.errors import JobrunnerError
 from jobrunner.outcome import Dead, Error, Expired, Redelay, RunAgain, Verdict, clip
 from jobrunner.registry import FunctionSpec, is_task_name
 from jobrunner.retry import park
@@ -70,8 +73,10 @@ def read(received: Received, policy: Policy) -> Envelope | Unreadable:
     try:
         if received.content_encoding:
             raise MalformedMessage(reason=f"content_encoding is set: {received.content_encoding!r}")
+        job = _decode(received.body, received.message_id)
+        _check_queue(job.queue)
         return Envelope(
-            job=_decode(received.body, received.message_id),
+            job=job,
             state=envelopes.state_of(dict(received.headers)),
             priority=_priority(received.priority),
             body=received.body,
@@ -82,6 +87,15 @@ def read(received: Received, policy: Policy) -> Envelope | Unreadable:
     if len(received.body) > MAX_RAW_BODY_BYTES:
         return unreadable(received, "too_large", f"the body has {len(received.body)} bytes, over {MAX_RAW_BODY_BYTES}")
     return adopt_foreign(received, policy)
+
+
+@lru_cache(maxsize=1024)
+def _check_queue(name: str) -> None:
+    """A retry goes to the queue that the job names: one that no routing key can hold, or one of ours, is refused."""
+    try:
+        check_queue_name(name)
+    except JobrunnerError as exc:
+        raise MalformedMessage(reason=exc.message) from exc
 
 
 class _Later(msgspec.Struct):

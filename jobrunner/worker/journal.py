@@ -105,7 +105,14 @@ def _ended(level: int, action: str, run: Run, error: Error, **fields: Any) -> No
 def suppressed(envelope: Envelope) -> None:
     """A redelivery of what had ended here."""
     job = envelope.job
-    say(logging.INFO, "job.suppressed", "had already ended here", job_id=job.id, task=job.task or (job.argv or ["?"])[0], queue=job.queue)
+    say(
+        logging.INFO,
+        "job.suppressed",
+        "had already ended here",
+        job_id=job.id,
+        task=job.task or (job.argv or ["?"])[0],
+        queue=job.queue,
+    )
 
 
 def lease_lost(run: Run, error: JobrunnerError | None) -> None:

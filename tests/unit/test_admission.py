@@ -108,6 +108,10 @@ def test_on_a_classic_queue_the_count_travels_with_the_job() -> None:
     assert isinstance(admit(tired, redelivered=True), Dead)
 
 
+def for_queue(queue: str) -> bytes:
+    return msgspec.json.encode({"v": 1, "id": "k7f2m9xq4tzd8w1r", "queue": queue, "iat": 1.0, "task": "tasks:add"})
+
+
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
@@ -116,6 +120,8 @@ def test_on_a_classic_queue_the_count_travels_with_the_job() -> None:
         ({"content_encoding": "gzip"}, "malformed"),
         ({"headers": {"jr-attempt": "many"}}, "malformed"),
         ({"message_id": "0000000000000000"}, "malformed"),
+        ({"body": for_queue("jobrunner.v1.dead"), "message_id": "k7f2m9xq4tzd8w1r"}, "malformed"),
+        ({"body": for_queue("\u00fc" * 100), "message_id": "k7f2m9xq4tzd8w1r"}, "malformed"),
     ],
 )
 def test_what_is_no_job_is_unreadable_and_named_by_its_hash(facts: dict[str, object], reason: str) -> None:
