@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from jobrunner import events
 from jobrunner.execution import endings, frames
 from jobrunner.execution.guard import Guard
-from jobrunner.execution.lifecycle import EXIT_S, HELLO_S, KILL_S, LEAVE_S, READY_S, Died, Ending, State
+from jobrunner.execution.lifecycle import EXIT_S, HELLO_S, KILL_S, LEAVE_S, READY_S, STACKS_S, Died, Ending, State
 from jobrunner.execution.link import Link
 from jobrunner.execution.messages import Finished, PoolMessage, PoolSettings, SlotDown, SlotReady, Work
 from jobrunner.execution.output import KEPT_BYTES, RESULT_BYTES, Capture, HeadTail
@@ -269,10 +269,13 @@ class Handle:
             self._pinged = True
             self._link.send(frames.encode(frames.Ping(number=self._count)))
 
-    def dump_stacks(self) -> None:
-        """Let the child write its stacks, if it is far enough to know how."""
+    def stacks(self, on_text: Callable[[str], None]) -> None:
+        """Let the child write the stacks of its threads; `on_text` gets them. Not one that starts or ends."""
         if self.state in (State.FREE, State.BUSY):
-            self._process.signal_child(signal.SIGUSR1)
+            self._process.ask_stacks()
+            self._loop.call_later(
+                STACKS_S, lambda: on_text("" if self.state is State.ENDING else self._process.stacks())
+            )
 
 
 def _setup(slot: int, settings: PoolSettings) -> bytes:

@@ -19,6 +19,9 @@ LEAVE_S: Final = 5.0
 EXIT_S: Final = 0.2
 """From the end of the control socket to the exit of a process that is dying by itself."""
 
+STACKS_S: Final = 0.1
+"""For a child to write its stacks: it does so within its signal handler."""
+
 
 class State(enum.Enum):
     """Of a child. Only a FREE one takes work."""

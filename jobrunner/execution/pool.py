@@ -4,6 +4,7 @@ Its messages and settings are those of `messages`, given here too.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -122,10 +123,16 @@ class Pool:
         for slot in self._slots:
             slot.renew()
 
+    def stacks(self, slot: int, on_text: Callable[[str], None]) -> None:
+        """Ask the slot's child for the stacks of its threads. `on_text` gets them a little later, or is not called if
+        there is no child that could.
+        """
+        self._slots[slot].stacks(on_text)
+
     def dump_stacks(self) -> None:
-        """Let every child write the stacks of its threads to this process's stderr."""
+        """Write the stacks of every child to this process's stderr."""
         for slot in self._slots:
-            slot.dump_stacks()
+            slot.stacks(_show)
 
     async def stop(self) -> None:
         """End all children, running jobs as `Interrupted`, then the guardian. Nothing is left afterwards."""
@@ -173,3 +180,9 @@ class Pool:
         for slot in self._slots:
             slot.ping()
         self._pings = asyncio.get_running_loop().call_later(PING_S, self._ping)
+
+
+def _show(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a worker may have no stderr
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -39,7 +40,8 @@ class Process:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with theirs:
-                self._popen = _start(theirs.fileno(), environment)
+                self._stacks = tempfile.TemporaryFile()  # noqa: SIM115 - closed by reap
+                self._popen = _start(theirs.fileno(), self._stacks.fileno(), environment)
         except BaseException:
             self.control.close()
             raise
@@ -83,12 +85,25 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def ask_stacks(self) -> None:
+        """Let the child write the stacks of its threads, for `stacks` to read: it takes some milliseconds."""
+        # its descriptor shares this one's offset
+        self._stacks.seek(0)
+        self._stacks.truncate()
+        self.signal_child(signal.SIGUSR1)
+
+    def stacks(self) -> str:
+        """What it has written."""
+        self._stacks.seek(0)
+        return self._stacks.read().decode(errors="replace")
+
     def reap(self) -> int:
         """Take in the zombie. Gives its exit code, or the negative number of the signal that ended it."""
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
+        self._stacks.close()
         return self._popen.wait()
 
     def _exit_seen(self) -> None:
@@ -98,24 +113,17 @@ class Process:
         self._on_exit()
 
 
-def _start(control_fd: int, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    fds = [control_fd]
-    with contextlib.suppress(OSError):
-        fds.append(os.dup(2))  # where SIGUSR1 writes the stacks; the worker may have no stderr
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "jobrunner.execution.child", str(fds[0]), str(os.getpid()), *map(str, fds[1:])],
-            pass_fds=fds,
-            close_fds=True,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-        )
-    finally:
-        for fd in fds[1:]:
-            os.close(fd)
+def _start(control_fd: int, stacks_fd: int, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobrunner.execution.child", str(control_fd), str(os.getpid()), str(stacks_fd)],
+        pass_fds=(control_fd, stacks_fd),
+        close_fds=True,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
 
 
 def _watch(pid: int) -> int | None:

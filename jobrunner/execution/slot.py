@@ -111,10 +111,10 @@ class Slot:
         if self._child is not None:
             self._child.ping()
 
-    def dump_stacks(self) -> None:
+    def stacks(self, on_text: Callable[[str], None]) -> None:
         """Let the child write its stacks."""
         if self._child is not None:
-            self._child.dump_stacks()
+            self._child.stacks(on_text)
 
     def stop(self, term_s: float) -> None:
         """Start no further child and end this one; `keep` returns when it is gone."""

@@ -193,7 +193,7 @@ def blocked(reason: str | None) -> None:
 
 def queue_missing(queue: str) -> None:
     """A queue that should be listened on is not there."""
-    say(logging.WARNING, "queue.missing", f"There is no queue '{queue}'; trying to create it.", queue=queue)
+    say(logging.INFO, "queue.missing", f"There is no queue '{queue}' yet; creating it.", queue=queue)
 
 
 def bug(error: BaseException | None, message: str) -> None:

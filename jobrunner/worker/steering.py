@@ -47,8 +47,16 @@ class Steering:
             self._tombstones.add(cancel)
             self.cancel(cancel, request.signal)
             jobs = {job_id: self._state_of(job_id, chain) for job_id, chain in request.jobs.items()}
+        if request.verb == "stack":
+            for slot, run in self._slots.busy.items():
+                if run.envelope.job.id in request.jobs:
+                    self.pool.stacks(slot, lambda text: self._reply(request, jobs, text))
+                    return
+        self._reply(request, jobs, None)
+
+    def _reply(self, request: Request, jobs: dict[str, str], stack: str | None) -> None:
         running = {slot: (run, self.pool.running(slot)) for slot, run in self._slots.busy.items()}
-        self._settler.announce(reply_message(request, self.presence.reply(running, jobs, None)))
+        self._settler.announce(reply_message(request, self.presence.reply(running, jobs, stack)))
 
     def _state_of(self, job_id: str, chain: int) -> str:
         for run in self._settler.runs.values():
