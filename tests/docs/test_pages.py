@@ -144,6 +144,13 @@ def test_every_module_on_a_page_can_be_imported(block: pages.Block, tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
+def test_the_variables_that_a_command_gets_are_those_of_the_code() -> None:
+    name = re.compile(r"JOBRUNNER_JOB_[A-Z_]+[A-Z]")
+    code = "".join(path.read_text() for path in (pages.ROOT / "jobrunner" / "execution").glob("*.py"))
+    page = pages.ROOT / "docs" / "how-to" / "commands.md"
+    assert set(name.findall(page.read_text(encoding="utf-8"))) == set(name.findall(code))
+
+
 def test_the_readme_begins_with_what_it_is_and_two_commands() -> None:
     """The first screen: 24 lines."""
     screen = (pages.ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:24]

@@ -54,6 +54,4 @@ def test_what_a_page_tells_its_reader_to_do_works(page: Path, session: Session) 
 
 
 def test_every_page_with_commands_is_played() -> None:
-    """docker-compose.md is played by tests/acceptance, where Docker answers."""
-    with_sessions = {page for page in pages.PAGES if pages.blocks(page, "console")}
-    assert with_sessions - {DOCS / "how-to" / "docker-compose.md"} <= set(PLAYED)
+    assert {page for page in pages.PAGES if pages.blocks(page, "console")} <= set(PLAYED)
