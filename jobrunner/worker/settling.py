@@ -10,7 +10,7 @@ from functools import partial
 from jobrunner.broker import declare
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.consumer import Delivery
-from jobrunner.broker.publisher import Answer, Message, Publisher, Stored, Unknown
+from jobrunner.broker.publisher import Answer, Message, Publisher, Returned, Stored
 from jobrunner.errors import JobrunnerError
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import HandBack, Verdict
@@ -91,8 +91,8 @@ class Settler:
             if not run.open:
                 self._finish(run)
             return
-        if isinstance(confirmed.answer, Unknown) and confirmed.answer.code == NOT_FOUND:
-            # someone deleted an exchange of ours: it is declared again before the next try
+        if isinstance(confirmed.answer, Returned) or getattr(confirmed.answer, "code", 0) == NOT_FOUND:
+            # someone deleted an exchange of ours, or the ledger: it is declared again before the next try
             self._topology_missing = True
             self._routes.clear()
         run.failed.add(confirmed.index)

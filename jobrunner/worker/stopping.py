@@ -11,9 +11,9 @@ from jobrunner.worker.slots import Slots
 KILL_S = 1.0
 """SIGTERM to SIGKILL for what outlives the grace."""
 
-CONFIRM_S = 8.0
-"""After the grace: the kill order (up to 6 s) and the confirms of what follows. What is not confirmed by then stays
-unacked, so the broker still has it."""
+CONFIRM_S = 4.0
+"""After the grace: the kill order and the confirms of what follows, so that a grace of 25 s ends before 30 s. What is
+not confirmed by then stays unacked: the broker still has it."""
 
 
 class Stopping:
