@@ -1,5 +1,6 @@
 """Nothing is lost: the installed command, real processes killed, a real broker restarted, and a witness outside."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,9 @@ from pathlib import Path
 import pika
 import pytest
 
+from jobrunner.broker import control
+from jobrunner.broker.connection import Connection
+from jobrunner.config import parse_url
 from tests.support.broker import TestBroker
 from tests.support.command import Commands
 from tests.support.eventually import eventually
@@ -232,3 +236,65 @@ def test_a_worker_killed_at_any_step_loses_nothing(
     state = json.loads(out.splitlines()[0])["state"]
     assert state == ("dead" if outcome == "fails" else "succeeded")
     assert 1 <= starts(witness) <= runs
+
+
+def test_a_job_that_outlasts_the_brokers_ack_timeout_starts_once(
+    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    cli = make_commands(JOBRUNNER_URL=own_broker.url)
+    # the timeout is looked at by each channel, once in a tick that it learns when it opens
+    own_broker.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 300).")
+    own_broker.ctl("eval", "application:set_env(rabbit, consumer_timeout, 1000).")
+    try:
+        with WorkerProcess(cli, "-q", queue_name, "-p", "2") as worker:
+            waiting = cli.start("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate), "--wait")
+            wait_for_start(witness)
+            worker.wait_for("job.lease_lost")
+            worker.wait_for("job.adopted")
+            own_broker.ctl("eval", "application:set_env(rabbit, consumer_timeout, 86400000).")
+            gate.touch()
+            assert waiting.wait(20) == 0
+
+            def settled() -> None:
+                assert depth(cli, queue_name) == 0
+
+            eventually(settled)
+    finally:
+        own_broker.ctl("eval", "application:set_env(rabbit, consumer_timeout, 86400000).")
+        own_broker.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 60000).")
+    assert starts(witness) == 1
+
+
+def test_a_deleted_ledger_is_made_again_and_no_result_is_lost(
+    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str
+) -> None:
+    cli = make_commands(JOBRUNNER_URL=own_broker.url)
+    with WorkerProcess(cli, "-q", queue_name) as worker:
+        assert cli.run("enqueue", "-q", queue_name, "tasks:add", "1", "1", "--wait").stdout == "2\n"
+        own_broker.ctl("delete_queue", "-p", "jobrunner", "jobrunner.v1.ledger")
+        waiting = cli.start("enqueue", "-q", queue_name, "tasks:add", "2", "3")
+        worker.wait_for("job.succeeded", 2)
+        assert waiting.wait(20) == 0
+
+
+def test_a_running_job_is_cancelled_with_its_whole_group(cli: Commands, queue_name: str, witness: Path) -> None:
+    """The shell ignores SIGTERM, and so does what it starts: both are gone five seconds later."""
+    line = f"trap '' TERM; echo start x $$ >> {witness}; sleep 300 & echo start y $! >> {witness}; wait"
+    with WorkerProcess(cli, "-q", queue_name, "--allow-commands") as worker:
+        job_id = cli.run("enqueue", "-q", queue_name, "--shell", line).stdout.strip()
+        wait_for_start(witness, 2)
+        ask_to_cancel(cli.env["JOBRUNNER_URL"], job_id)
+        worker.wait_for("job.cancelled")
+        assert not any(alive(pid) for pid in pids_in(witness))
+
+
+def ask_to_cancel(url: str, job_id: str) -> None:
+    async def ask_all() -> None:
+        connection = Connection(parse_url(url), role="test", notify=lambda _: None)
+        await connection.connect_once()
+        replies = await control.ask(connection, "all", "cancel", jobs={job_id: 0}, timeout_s=5, expected=1)
+        await connection.close()
+        assert [reply.jobs[job_id] for reply in replies] == ["running"]
+
+    asyncio.run(ask_all())
