@@ -187,9 +187,10 @@ def main() -> int:
         bench.type("queues", "declare")
         ledger = measure.Ledger(bench.url)
         ledger.skip()
-        commands(bench, figures, options.bulk)
         throughput(bench, ledger, figures, options.rounds, options.jobs)
         latency_and_memory(bench, ledger, figures, options.singles, options.jobs)
+        # last: RabbitMQ is still busy with tens of thousands of new messages for some seconds
+        commands(bench, figures, options.bulk)
     text = report.table(figures)
     print(f"\n{text}")
     if options.write:
