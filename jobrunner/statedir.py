@@ -1,10 +1,12 @@
-"""The state folder of this user, and the local broker that is noted in it."""
+"""The local broker that is noted in the state folder of this user."""
 
 import os
 import socket
 from pathlib import Path
 
 import msgspec
+
+from jobrunner.folders import state_dir
 
 BROKER_FILE = "broker.json"
 
@@ -24,15 +26,6 @@ class LocalBroker(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     started_in_s: float
     container: str | None = None
-
-
-def state_dir() -> Path:
-    """Where jobrunner keeps what outlives a command: `JOBRUNNER_STATE_DIR`, else the platform's folder for state."""
-    if chosen := os.environ.get("JOBRUNNER_STATE_DIR"):
-        return Path(chosen).expanduser().absolute()
-    from platformdirs import user_state_path
-
-    return user_state_path("jobrunner", appauthor=False)
 
 
 def read_local_broker(state: Path | None = None) -> LocalBroker | None:

@@ -19,6 +19,7 @@ from jobrunner.errors import ConfigInvalid, JobrunnerError, UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _TAIL = "jobrunner.tail"
+Prepare = Callable[[list[str]], list[str]]
 pass_shared = click.make_pass_decorator(Shared)
 
 
@@ -109,12 +110,16 @@ def _sentence(exc: JobrunnerError | click.BadParameter) -> str:
 
 
 class Command(click.Command):
-    """A command. takes_tail: whether something may stand after `--` (then `tail_of` gives it)."""
+    """A command. takes_tail: whether something may stand after `--` (then `tail_of` gives it).
 
-    def __init__(self, *args: Any, takes_tail: bool = False, **kwargs: Any) -> None:
+    prepare: changes the words that were typed before click reads them.
+    """
+
+    def __init__(self, *args: Any, takes_tail: bool = False, prepare: Prepare | None = None, **kwargs: Any) -> None:
         kwargs["context_settings"] = CONTEXT | (kwargs.get("context_settings") or {})
         super().__init__(*args, **kwargs)
         self.takes_tail = takes_tail
+        self.prepare = prepare
         self.params.extend(shared_options(root=False))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -125,7 +130,7 @@ class Command(click.Command):
             args, ctx.meta[_TAIL] = args[:at], args[at + 1 :]
             if not self.takes_tail and not ctx.resilient_parsing:
                 raise UsageError(message=f"'{self.name}' takes nothing after '--'.", hint=f"{ctx.command_path} --help")
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, self.prepare(args) if self.prepare else args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Where the options of all commands are."""

@@ -87,7 +87,7 @@ def _write_report(exc: BaseException, args: Sequence[str]) -> str:
     from datetime import UTC, datetime
 
     from jobrunner import __version__
-    from jobrunner.statedir import state_dir
+    from jobrunner.folders import state_dir
 
     folder = state_dir()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -6,12 +6,26 @@ from typing import Any, Final, TextIO
 
 import click
 
-MARKS: Final = {"✓": "+", "✗": "x", "●": "*", "↻": "~", "⇠": "<", "→": "->", "…": "...", "·": "-", "⌛": "!", "○": "o"}
+MARKS: Final = {
+    "✓": "+",
+    "✗": "x",
+    "●": "*",
+    "↻": "~",
+    "⊘": "-",
+    "⌛": "!",
+    "○": "o",
+    "◷": "@",
+    "⇠": "<",
+    "→": "->",
+    "…": "...",
+    "·": "-",
+    "\u2013": "-",
+}
 """Marks and their form where the locale is not UTF-8."""
 
 _BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-_COLORS = {"✓": "green", "✗": "red", "↻": "yellow", "●": "cyan", "!": "yellow", "⇠": "yellow"}
+_COLORS = {"✓": "green", "✗": "red", "↻": "yellow", "●": "cyan", "!": "yellow", "⇠": "yellow", "⊘": "yellow"}
 
 
 def is_unicode(stream: TextIO) -> bool:

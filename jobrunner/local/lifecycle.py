@@ -14,13 +14,13 @@ from typing import Literal
 import msgspec
 
 from jobrunner.errors import LocalBrokerEnded, LocalBrokerFailed, LocalBrokerMissing, LocalPortTaken
+from jobrunner.folders import state_dir
 from jobrunner.local import container, files, node, probe
 from jobrunner.statedir import (
     BROKER_FILE,
     LocalBroker,
     process_alive,
     read_local_broker,
-    state_dir,
     takes_connections,
 )
 

@@ -17,9 +17,10 @@ import pytest
 
 from jobrunner.cli.broker_talk import ProgressLine
 from jobrunner.errors import LocalBrokerMissing
+from jobrunner.folders import state_dir
 from jobrunner.local import files, lifecycle, node, probe
 from jobrunner.local.lifecycle import Progress, StartOptions
-from jobrunner.statedir import LocalBroker, local_broker_url, process_alive, read_local_broker, state_dir
+from jobrunner.statedir import LocalBroker, local_broker_url, process_alive, read_local_broker
 
 
 @pytest.fixture
