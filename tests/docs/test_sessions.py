@@ -41,10 +41,12 @@ def session(state: Path) -> Iterator[Session]:
     shutil.copy(pages.ROOT / "examples" / "tasks.py", folder)
     (folder / "report.txt").write_text("three short words\n")
     opened = Session(folder, state)
-    code, told = opened.on_terminal("jobrunner broker start")
-    assert code == 0, told
-    yield opened
-    opened.leave()
+    try:
+        code, told = opened.on_terminal("jobrunner broker start")
+        assert code == 0, told
+        yield opened
+    finally:
+        opened.leave()
 
 
 @pytest.mark.timeout(300)
