@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
-from jobrunner import envelope
+from jobrunner import envelope, events
 from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
@@ -29,7 +29,10 @@ _NOT_FOUND = 404
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A question. verb: ping, cancel or stack. jobs: id -> chain. nonce: where the replies go."""
+    """A question. verb: ping, cancel, stack or follow. jobs: id -> chain. nonce: where the replies go.
+
+    follow: for the next 15 seconds, output of these jobs beyond what the ledger keeps is sent to `log.<id>`.
+    """
 
     v: int = 1
     verb: str
@@ -175,6 +178,18 @@ def reply_message(request: Request, reply: Reply) -> Message:
         body=msgspec.json.encode(reply),
         message_id=f"{request.nonce}.{reply.worker}",
         type=CONTROL_TYPE,
+        persistent=False,
+    )
+
+
+def live_message(event: events.Log) -> Message:
+    """Output of a followed run that the ledger does not keep; unroutable, and gone, once nobody follows."""
+    return Message(
+        exchange=topology.CONTROL,
+        key=f"log.{event.id}",
+        body=events.encode(event),
+        message_id=events.message_id(event),
+        type=events.EVENT_TYPE,
         persistent=False,
     )
 

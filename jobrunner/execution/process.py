@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import IO, Final
 
 SHARED_VARIABLES: Final = ("JOBRUNNER_URL", "JOBRUNNER_URL_FILE", "JOBRUNNER_AUTHKEY", "JOBRUNNER_AUTHKEY_FILE")
 """What `share_broker` leaves in the environment of jobs."""
@@ -37,13 +37,16 @@ class Process:
         self._loop = asyncio.get_running_loop()
         self._on_exit = on_exit
         self._exited = asyncio.Event()
+        self._stacks: IO[bytes] | None = None
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with theirs:
-                self._stacks = tempfile.TemporaryFile()  # noqa: SIM115 - closed by reap
+                self._stacks = _scratch()
                 self._popen = _start(theirs.fileno(), self._stacks.fileno(), environment)
         except BaseException:
             self.control.close()
+            if self._stacks is not None:
+                self._stacks.close()
             raise
         self.pid = self._popen.pid
         assert self._popen.stdout is not None  # noqa: S101 - asked for
@@ -88,12 +91,15 @@ class Process:
     def ask_stacks(self) -> None:
         """Let the child write the stacks of its threads, for `stacks` to read: it takes some milliseconds."""
         # its descriptor shares this one's offset
-        self._stacks.seek(0)
-        self._stacks.truncate()
-        self.signal_child(signal.SIGUSR1)
+        if self._stacks is not None:
+            self._stacks.seek(0)
+            self._stacks.truncate()
+            self.signal_child(signal.SIGUSR1)
 
     def stacks(self) -> str:
         """What it has written."""
+        if self._stacks is None:
+            return ""
         self._stacks.seek(0)
         return self._stacks.read().decode(errors="replace")
 
@@ -103,7 +109,9 @@ class Process:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
-        self._stacks.close()
+        if self._stacks is not None:
+            self._stacks.close()
+            self._stacks = None
         return self._popen.wait()
 
     def _exit_seen(self) -> None:
@@ -111,6 +119,13 @@ class Process:
             self._loop.remove_reader(self._pidfd)
         self._exited.set()
         self._on_exit()
+
+
+def _scratch() -> IO[bytes]:
+    """A file without a name; in memory where the system can, so that a full disk stops no child."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("jobrunner-stacks"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _start(control_fd: int, stacks_fd: int, environment: dict[str, str]) -> "subprocess.Popen[bytes]":

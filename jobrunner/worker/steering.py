@@ -4,7 +4,7 @@ import signal
 import time
 
 from jobrunner import events
-from jobrunner.broker.control import Request, reply_message
+from jobrunner.broker.control import Request, live_message, reply_message
 from jobrunner.broker.publisher import event_message
 from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Pool
@@ -18,6 +18,9 @@ from jobrunner.worker.tombstones import Tombstones
 
 STARTED_AFTER_S = 0.25
 """A job that runs shorter has one event, its end."""
+
+FOLLOWED_S = 15.0
+"""Who follows a job's output asks again before this is over."""
 
 TERM_S = 5.0
 """From the first signal of a cancel to SIGKILL."""
@@ -33,6 +36,7 @@ class Steering:
         self._slots = slots
         self._tombstones = tombstones
         self._heartbeat = 0.0
+        self._followed: dict[str, float] = {}
 
     # --- asked ------------------------------------------------------------------------------------------------------
 
@@ -47,6 +51,9 @@ class Steering:
             self._tombstones.add(cancel)
             self.cancel(cancel, request.signal)
             jobs = {job_id: self._state_of(job_id, chain) for job_id, chain in request.jobs.items()}
+        if request.verb == "follow":
+            until = time.monotonic() + FOLLOWED_S
+            self._followed |= dict.fromkeys(request.jobs, until)
         if request.verb == "stack":
             for slot, run in self._slots.busy.items():
                 if run.envelope.job.id in request.jobs:
@@ -113,8 +120,12 @@ class Steering:
                 self._settler.announce(settlement.started(run, ran, time.time()))
                 journal.started(run)
             for index, kept in enumerate(self.pool.output(slot)):
-                if kept is not None and run.logged_bytes[index] < min(len(kept.head), KEPT_BYTES):
+                if kept is None or run.logged_bytes[index] >= kept.total_bytes:
+                    continue
+                if run.logged_bytes[index] < min(len(kept.head), KEPT_BYTES):
                     self._publish_output(run, ran, index, kept)
+                elif self._followed.get(run.envelope.job.id, 0.0) > now:
+                    self._send_on(run, ran, index, kept)
         if self._heartbeat and now - self._heartbeat >= HEARTBEAT_S:
             self._tell("heartbeat")
 
@@ -122,19 +133,30 @@ class Steering:
         begin = run.logged_bytes[index]
         data = bytes(kept.head[begin : min(len(kept.head), KEPT_BYTES)])
         text, used = whole_characters(data)
-        if not text:
-            return
-        run.logged_bytes[index] = begin + used
-        event = events.Log(
-            at=time.time(),
-            stream=("out", "err")[index],
-            text=text,
-            offset_bytes=begin,
-            started_at=ran.started_at,
-            worker=ran.worker,
-            **settlement.facts_of(run.envelope),
-        )
-        self._settler.announce(event_message(event))
+        if text:
+            run.logged_bytes[index] = begin + used
+            self._settler.announce(event_message(_log(run, ran, index, text, begin)))
+
+    def _send_on(self, run: Run, ran: events.Run, index: int, kept: HeadTail) -> None:
+        """What is written beyond the first 64 KiB, to whoever follows now: the ledger does not keep it."""
+        begin = max(run.logged_bytes[index], kept.total_bytes - len(kept.tail))
+        data = kept.tail[begin - kept.total_bytes :]
+        text, used = whole_characters(data)
+        if text:
+            run.logged_bytes[index] = begin + used
+            self._settler.announce(live_message(_log(run, ran, index, text, begin)))
+
+
+def _log(run: Run, ran: events.Run, index: int, text: str, begin: int) -> events.Log:
+    return events.Log(
+        at=time.time(),
+        stream=("out", "err")[index],
+        text=text,
+        offset_bytes=begin,
+        started_at=ran.started_at,
+        worker=ran.worker,
+        **settlement.facts_of(run.envelope),
+    )
 
 
 def whole_characters(data: bytes) -> tuple[str, int]:

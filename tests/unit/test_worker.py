@@ -17,7 +17,7 @@ from jobrunner.broker.control import Reply, Request
 from jobrunner.broker.publisher import Refused, Stored, Unknown
 from jobrunner.envelope import Envelope, new_job, seal
 from jobrunner.errors import BrokerLost
-from jobrunner.execution.output import HeadTail
+from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Finished, SlotReady
 from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, Succeeded
 from jobrunner.registry import FunctionSpec
@@ -434,3 +434,33 @@ async def test_a_long_run_is_announced_and_what_it_writes_is_told_while_it_runs(
             (0, "line one\nzwei "),
             (14, "\u00fc\n"),
         ]
+
+
+@on_a_loop
+async def test_output_beyond_what_the_ledger_keeps_goes_to_those_who_follow() -> None:
+    async with bench() as one:
+        sealed = job()
+        deliver(one, sealed)
+        one.worker.runs[sealed.key].started -= 1
+        written = HeadTail()
+        written.add(b"x" * KEPT_BYTES)
+        one.pool.written[0] = (written, None)
+        one.worker.handle(inbox.Tick(0.0))
+        written.add(b"not followed\n")
+        one.worker.handle(inbox.Tick(0.0))
+        assert one.publishes.kinds() == ["started", "log"]
+        one.worker.handle(inbox.Asked(Request(verb="follow", nonce="n", at=time.time(), jobs={sealed.job.id: 0})))
+        one.worker.handle(inbox.Tick(0.0))
+        written.add(b"followed\n")
+        one.worker.handle(inbox.Tick(0.0))
+        one.worker.handle(inbox.Tick(0.0))
+        live = [message for message in one.publishes.seen if message.key == f"log.{sealed.job.id}"]
+        assert not any(message.persistent for message in live)
+        texts = [(log.offset_bytes, log.text) for log in map(_log_in, live)]
+        assert texts == [(KEPT_BYTES, "not followed\n"), (KEPT_BYTES + 13, "followed\n")]
+
+
+def _log_in(message: Any) -> events.Log:
+    event = events.decode(message.body)
+    assert isinstance(event, events.Log)
+    return event
