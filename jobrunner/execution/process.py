@@ -123,9 +123,9 @@ class Process:
 
 def _scratch() -> IO[bytes]:
     """A file without a name; in memory where the system can, so that a full disk stops no child."""
-    if sys.platform == "linux":
-        return os.fdopen(os.memfd_create("jobrunner-stacks"), "w+b")
-    return tempfile.TemporaryFile()
+    if sys.platform != "linux":
+        return tempfile.TemporaryFile()
+    return os.fdopen(os.memfd_create("jobrunner-stacks"), "w+b")
 
 
 def _start(control_fd: int, stacks_fd: int, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
