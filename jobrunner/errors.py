@@ -421,20 +421,46 @@ class NotFound(JobrunnerError):
 
 
 class WaitTimeout(JobrunnerError):
-    """after, job_id, short_id."""
+    """after, job_id (short), prefix (shorter)."""
 
     code = "wait_timeout"
     exit_code = 124
     text = "Still running after {after}: {job_id}. It goes on."
-    hint_text = "jobrunner enqueue --id {full_id} --wait"
+    hint_text = "jobrunner logs -f {prefix}"
+
+
+class NotEnded(JobrunnerError):
+    """job_id (short), prefix (shorter), state."""
+
+    code = "not_ended"
+    exit_code = 124
+    text = "{job_id} has not ended: it is {state}."
+    hint_text = "jobrunner result {prefix} --wait 10m"
+
+
+class NotRunning(JobrunnerError):
+    """job_id (short), prefix (shorter), state."""
+
+    code = "not_running"
+    text = "{job_id} does not run: it is {state}."
+    hint_text = "jobrunner show {prefix}"
+
+
+class WorkersSilent(PartlyDone):
+    """answered, expected (4 of 6), timeout, names (of the silent ones, with when they were seen)."""
+
+    code = "workers_silent"
+    text = "{answered} of {expected} workers answered in {timeout}. Silent: {names}"
+    hint_text = "jobrunner workers list"
 
 
 class JobFailed(JobrunnerError):
-    """job_id (short), tries, error."""
+    """job_id (short), prefix (shorter), tries, error."""
 
     code = "job_failed"
     exit_code = 1
     text = "{job_id} died after {tries}: {error}"
+    hint_text = "jobrunner show {prefix}"
 
 
 class JobExpired(JobrunnerError):
@@ -457,7 +483,7 @@ class ResultCut(PartlyDone):
     """job_id (short)."""
 
     code = "result_cut"
-    text = "{job_id} succeeded, but its output was over 1 MiB and is cut."
+    text = "{job_id} succeeded, but its result was over 1 MiB and is cut."
 
 
 class Unconfirmed(PartlyDone):

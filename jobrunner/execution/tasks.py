@@ -11,7 +11,6 @@ from typing import Any, Final
 import msgspec
 
 from jobrunner import registry
-from jobrunner.durations import format_size
 from jobrunner.execution import commands, frames
 from jobrunner.execution.failures import Failure, binding, classify, rejected
 from jobrunner.execution.surroundings import Surroundings
@@ -19,6 +18,9 @@ from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Error, Outcome, Succeeded, UnknownFunction
 
 MAX_RESULT_BYTES: Final = 1024 * 1024
+CUT_RESULT_BYTES: Final = 64 * 1024
+"""Kept of a larger one."""
+
 MAX_DEPTH: Final = 64
 """Deepest nesting of an argument."""
 
@@ -215,7 +217,10 @@ def call(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) 
 
 
 def encode_result(value: Any) -> Outcome:
-    """Succeeded with the value as JSON; Rejected when it has none or is too large. msgspec's types are JSON here."""
+    """Succeeded with the value as JSON; Rejected when it has none. msgspec's types are JSON here.
+
+    The work is done, so a result over 1 MiB is no failure: the beginning of its JSON is kept, as a text, and marked.
+    """
     if value is None:
         return Succeeded()
     try:
@@ -226,8 +231,8 @@ def encode_result(value: Any) -> Outcome:
     except Exception as exc:  # noqa: BLE001 - a result's own methods may raise anything
         return rejected("bad_result", f"the result is not JSON: {exc}")
     if len(data) > MAX_RESULT_BYTES:
-        size, limit = format_size(len(data)), format_size(MAX_RESULT_BYTES)
-        return rejected("bad_result", f"the result has {size} as JSON; the limit is {limit}")
+        kept = data[:CUT_RESULT_BYTES].decode(errors="ignore")
+        return Succeeded(result=msgspec.Raw(_encoder.encode(kept)), truncated=True)
     return Succeeded(result=msgspec.Raw(data))
 
 

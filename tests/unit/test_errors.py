@@ -53,8 +53,15 @@ SAMPLES: dict[str, dict[str, object]] = {
     "worker_open": {"host": "rabbit.prod"},
     "worker_name_taken": {"name": "web3", "pid": 812},
     "dev_remote": {"host": "rabbit.prod"},
-    "wait_timeout": {"after": "10 min", "job_id": "p3h8w2ac", "full_id": "p3h8w2ac1n5kv7t2"},
-    "job_failed": {"job_id": "k7f2m9xq", "tries": "4 tries", "error": "TimeoutError: read timed out (tasks.py:31)"},
+    "wait_timeout": {"after": "10 min", "job_id": "p3h8w2ac", "prefix": "p3h8"},
+    "job_failed": {
+        "job_id": "k7f2m9xq",
+        "prefix": "k7f2",
+        "tries": "4 tries",
+        "error": "TimeoutError: read timed out (tasks.py:31)",
+    },
+    "workers_silent": {"answered": 4, "expected": 6, "timeout": "2 s", "names": "web3-91c0 (seen 40s ago)"},
+    "not_ended": {"job_id": "k7f2m9xq", "prefix": "k7f2", "state": "running"},
     "unconfirmed": {"timeout": "10 s", "job_id": "k7f2m9xq", "full_id": "k7f2m9xq4tzd8w1r"},
     "bug": {"what": "KeyError in map.py:212", "report": "/state/bug-1.txt"},
 }
@@ -96,6 +103,8 @@ SENTENCES = {
     "dev_remote": "'dev' runs anything it receives; rabbit.prod is another machine.",
     "wait_timeout": "Still running after 10 min: p3h8w2ac. It goes on.",
     "job_failed": "k7f2m9xq died after 4 tries: TimeoutError: read timed out (tasks.py:31)",
+    "workers_silent": "4 of 6 workers answered in 2 s. Silent: web3-91c0 (seen 40s ago)",
+    "not_ended": "k7f2m9xq has not ended: it is running.",
     "unconfirmed": "No confirm within 10 s: k7f2m9xq may be queued or not.",
     "bug": "jobrunner hit a bug (KeyError in map.py:212). Jobs in the broker are safe. Report: /state/bug-1.txt",
 }
@@ -111,6 +120,8 @@ HINTS = {
     "bad_duration": "90s, 5m, 1h30m",
     "time_in_the_past": "--at 'tomorrow 07:00'",
     "time_ambiguous": "add +02:00 (first) or +01:00",
+    "wait_timeout": "jobrunner logs -f p3h8",
+    "job_failed": "jobrunner show k7f2",
     "unconfirmed": "again with --id k7f2m9xq4tzd8w1r",
 }
 
