@@ -85,7 +85,7 @@ def keys_of(worker: str, host: str, queues: tuple[str, ...]) -> list[str]:
     return ["all", f"worker.{word(worker)}", f"host.{word(host)}", *(f"queue.{word(queue)}" for queue in queues)]
 
 
-class _Inbound:
+class Inbound:
     """An exclusive queue bound to the control exchange, opened again with each connection."""
 
     def __init__(self, connection: Connection, keys: list[str], on_body: Callable[[bytes], None]) -> None:
@@ -155,7 +155,7 @@ class ControlPort:
 
     def __init__(self, connection: Connection, keys: list[str], on_request: Callable[[Request], None]) -> None:
         self._on_request = on_request
-        self._inbound = _Inbound(connection, keys, self._take)
+        self._inbound = Inbound(connection, keys, self._take)
 
     def _take(self, body: bytes) -> None:
         try:
@@ -182,6 +182,18 @@ def reply_message(request: Request, reply: Reply) -> Message:
     )
 
 
+def request_message(key: str, request: Request) -> Message:
+    """The question itself. key: `all`, or `worker.`, `host.` or `queue.` with an encoded name."""
+    return Message(
+        exchange=topology.CONTROL,
+        key=key,
+        body=msgspec.json.encode(request),
+        message_id=f"{request.nonce}.{request.verb}.{request.at:.6f}",
+        type=CONTROL_TYPE,
+        persistent=False,
+    )
+
+
 def live_message(event: events.Log) -> Message:
     """Output of a followed run that the ledger does not keep; unroutable, and gone, once nobody follows."""
     return Message(
@@ -202,7 +214,7 @@ class Asker:
         self._nonce = envelope.new_id()
         self._replies: list[Reply] = []
         self._arrived = asyncio.Event()
-        self._inbound = _Inbound(connection, [f"reply.{self._nonce}"], self._take)
+        self._inbound = Inbound(connection, [f"reply.{self._nonce}"], self._take)
 
     async def __aenter__(self) -> Self:
         await self._inbound.ready
@@ -225,15 +237,7 @@ class Asker:
         """
         request = msgspec.structs.replace(request, nonce=self._nonce, at=time.time())
         self._replies.clear()
-        message = Message(
-            exchange=topology.CONTROL,
-            key=key,
-            body=msgspec.json.encode(request),
-            message_id=f"{self._nonce}.{request.verb}.{request.at:.6f}",
-            type=CONTROL_TYPE,
-            persistent=False,
-        )
-        answer = await self._publisher.publish_confirmed(message)
+        answer = await self._publisher.publish_confirmed(request_message(key, request))
         if isinstance(answer, Returned) or not isinstance(answer, Stored):
             return []
         deadline = time.monotonic() + timeout_s

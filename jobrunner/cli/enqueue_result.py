@@ -8,6 +8,7 @@ import msgspec
 
 from jobrunner.cli import failures, out
 from jobrunner.cli.enqueue_plan import Plan
+from jobrunner.cli.phrases import prefix
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import JobCancelled, JobExpired, JobFailed, JobrunnerError, ResultCut
 from jobrunner.events import Stream
@@ -49,7 +50,8 @@ def failure_of(end: End) -> JobrunnerError | None:
             return JobCancelled(job_id=short)
         case _:
             tries = f"{end.attempt} {'try' if end.attempt == 1 else 'tries'}"
-            return JobFailed(job_id=short, tries=tries, error=end.error.headline if end.error else "no reason given")
+            reason = end.error.headline if end.error else "no reason given"
+            return JobFailed(job_id=short, prefix=prefix(short), tries=tries, error=reason)
 
 
 def _own_code(end: End) -> int | None:
