@@ -362,6 +362,14 @@ class BadValue(UsageError):
     text = "{problem}"
 
 
+class BadFilter(UsageError):
+    """problem (a sentence with the word), hint given by the caller."""
+
+    code = "bad_filter"
+    text = "{problem}"
+    hint_text = "jobrunner help filters"
+
+
 class ConfirmNeeded(UsageError):
     """action, such as 'cancel 340 jobs', and target."""
 
@@ -418,6 +426,33 @@ class NotFound(JobrunnerError):
 
     code = "not_found"
     exit_code = 4
+
+
+class AmbiguousId(JobrunnerError):
+    """word, count, jobs (the newest of them, with their names and ages)."""
+
+    code = "ambiguous_id"
+    exit_code = 4
+    text = "'{word}' fits {count} jobs: {jobs}."
+    hint_text = "more of its characters"
+
+
+class ViewUnusable(JobrunnerError):
+    """path, reason: the file in which this machine keeps its view of the ledger."""
+
+    code = "view_unusable"
+    exit_code = 1
+    text = "Cannot keep the view in {path}: {reason}."
+    hint_text = "set JOBRUNNER_STATE_DIR to a folder of yours"
+
+
+class ViewDamaged(JobrunnerError):
+    """path: where the damaged file was set aside."""
+
+    code = "view_damaged"
+    exit_code = 1
+    text = "The view was damaged and is set aside as {path}; the next command builds it anew from the ledger."
+    hint_text = "the same command again"
 
 
 class WaitTimeout(JobrunnerError):
