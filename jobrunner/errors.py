@@ -547,8 +547,8 @@ class Bug(JobrunnerError):
 
 
 def catalogue(root: type[JobrunnerError] = JobrunnerError) -> list[type[JobrunnerError]]:
-    """Every row: the subclasses of `root` with a sentence of their own, in the order of this file."""
-    rows = [root] if root.text != JobrunnerError.text else []
+    """Every row: the subclasses of `root` in this file with a sentence of their own, in its order."""
+    rows = [root] if root.text != JobrunnerError.text and root.__module__ == __name__ else []
     return rows + [row for child in root.__subclasses__() for row in catalogue(child)]
 
 
