@@ -153,8 +153,10 @@ class Session:
 
     def leave(self) -> None:
         """Nothing stays."""
-        self.stop_worker()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self.stop_worker()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _read(descriptor: int) -> bytes | None:
