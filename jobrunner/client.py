@@ -17,7 +17,15 @@ import msgspec
 from jobrunner import events
 from jobrunner.broker import declare, topology
 from jobrunner.broker.batch import all_answers, batched
-from jobrunner.broker.connection import Connection, ConnectionBlocked, ConnectionMessage, ConnectionUnblocked
+from jobrunner.broker.connection import (
+    Connection,
+    ConnectionBlocked,
+    ConnectionDown,
+    ConnectionMessage,
+    ConnectionUnblocked,
+    ConnectionUp,
+)
+from jobrunner.broker.places import Places
 from jobrunner.broker.publisher import (
     Answer,
     Message,
@@ -36,7 +44,6 @@ from jobrunner.errors import (
     BrokerBlocked,
     BrokerTimeout,
     JobrunnerError,
-    PermissionRefused,
     QueueRefused,
     Unconfirmed,
     Unroutable,
@@ -78,11 +85,12 @@ class Client:
         self.by = by or whoami()
         self.connection = Connection(url, role="client", notify=self._notified, connect_timeout_s=timeout_s)
         self._publisher = Publisher(self.connection, confirm_timeout_s=timeout_s)
-        self._known: set[str] = set()
-        self._ladders: set[str] = set()
+        self._places = Places(self.connection)
         self._answered = float("-inf")
         self._alarm: str | None = None
         self._alarm_over: asyncio.TimerHandle | None = None
+        self._up = asyncio.Event()
+        self._down: JobrunnerError | None = None
 
     async def __aenter__(self) -> Self:
         await self.connection.connect_once()
@@ -105,12 +113,26 @@ class Client:
         elif isinstance(message, ConnectionUnblocked) and self._alarm_over is not None:
             self._alarm = None
             self._alarm_over.cancel()
+        elif isinstance(message, ConnectionUp):
+            self._up.set()
+        elif isinstance(message, ConnectionDown):
+            self._up.clear()
+            self._down = message.error
+
+    async def wait_open(self) -> None:
+        """Return once connected: a lost connection comes back by itself. Raises: why it did not, after `timeout_s`."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await self._up.wait()
+        except TimeoutError as exc:
+            address, timeout = self.url.address, format_duration(self.timeout_s)
+            raise self._down or BrokerTimeout(address=address, timeout=timeout) from exc
 
     async def depth(self, queue: str) -> tuple[int, int] | None:
         """Messages ready and consumers of a queue, as the broker counts them now; None: there is no such queue."""
         found = await declare.queue_depth(self.connection, queue)
         if found is not None:
-            self._known.add(queue)
+            self._places.found(queue)
         return found
 
     async def enqueue(self, envelope: Envelope) -> None:
@@ -143,7 +165,9 @@ class Client:
 
         async for batch in batched(envelopes):
             await self._probe()
-            await self._ensure_all(batch)
+            for envelope in batch:
+                if not self._places.has(envelope):
+                    await self._places.ensure(envelope)
             batches.append(batch)
             under_way.append(asyncio.create_task(self._enqueue_batch(batch)))
             await asyncio.sleep(0)
@@ -151,6 +175,24 @@ class Client:
                 await report()
         while under_way:
             await report()
+
+    async def enqueue_batch(self, batch: Sequence[Envelope]) -> list[JobrunnerError | None]:
+        """Queue up to 500 jobs of together at most 256 KiB (or one larger) at once, each with an answer of its own.
+
+        Gives for each, in order, None once it and its record are confirmed, else why not.
+        Raises: BrokerBlocked, BrokerTimeout, and then nothing was queued.
+        """
+        await self._probe()
+        refused: dict[str, JobrunnerError] = {}
+        for envelope in batch:
+            if not self._places.has(envelope) and envelope.job.queue not in refused:
+                try:
+                    await self._places.ensure(envelope)
+                except JobrunnerError as exc:
+                    refused[envelope.job.queue] = exc
+        accepted = [envelope for envelope in batch if envelope.job.queue not in refused]
+        answers = iter(await self._enqueue_batch(accepted))
+        return [refused.get(envelope.job.queue) or next(answers) for envelope in batch]
 
     async def _probe(self) -> None:
         """Ask whether the broker takes messages before a job is given to it.
@@ -194,27 +236,6 @@ class Client:
             return exc
         return None
 
-    async def _ensure_all(self, batch: Sequence[Envelope]) -> None:
-        for envelope in batch:
-            if envelope.job.queue not in (self._ladders if envelope.state.not_before_ms else self._known):
-                await self._ensure(envelope)
-
-    async def _ensure(self, envelope: Envelope) -> None:
-        """The queue is there, and for a delayed job the ladder and the way back from it."""
-        queue = envelope.job.queue
-        if queue not in self._known:
-            try:
-                if await declare.queue_depth(self.connection, queue) is None:
-                    await declare.ensure_user_queue(self.connection, queue)
-            except PermissionRefused as exc:
-                # not even a look is allowed on some brokers (RabbitMQ 4.2.6, 4.3.0): the publish itself will tell
-                if exc.fields.get("verb") == "create":
-                    raise Unroutable(queue=queue, user=self.url.user) from exc
-            self._known.add(queue)
-        if envelope.state.not_before_ms and queue not in self._ladders:
-            await declare.ensure_ladder(self.connection, queue)
-            self._ladders.add(queue)
-
     def _message(self, envelope: Envelope) -> Message:
         if not envelope.state.not_before_ms:
             return job_message(envelope, "", envelope.job.queue)
@@ -224,7 +245,7 @@ class Client:
     async def _store(self, envelope: Envelope) -> None:
         """Publish the job until it is stored. A queue that vanished is created again; a full one is tried again."""
         check_size(envelope)
-        await self._ensure(envelope)
+        await self._places.ensure(envelope)
         deadline = time.monotonic() + self.timeout_s
         wait_s = REFUSED_AGAIN_S
         while True:
@@ -235,11 +256,11 @@ class Client:
                     self._answered = time.monotonic()
                     return
                 case Returned():
-                    self._known.discard(envelope.job.queue)
+                    self._places.lost(envelope.job.queue)
                     error: JobrunnerError = Unroutable(queue=envelope.job.queue, user=self.url.user)
                     if time.monotonic() > deadline:
                         raise error
-                    await self._ensure(envelope)
+                    await self._places.ensure(envelope)
                 case Refused():
                     if time.monotonic() + wait_s > deadline:
                         raise QueueRefused(queue=envelope.job.queue)

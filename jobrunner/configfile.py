@@ -80,11 +80,11 @@ class Files:
         return layer.place(section, key)
 
 
-def find(folder: Path, *, explicit: str | None, profile: str | None, sections: Collection[str]) -> Files:
+def find(folder: Path, *, explicit: str | None, profile: str | None, sections: Collection[str] | None) -> Files:
     """Read the files that hold for `folder`.
 
     explicit: this file instead of the project's. profile: as typed or from the environment; else the files' own key
-    `profile`. sections: names of the tables that commands may have. Raises: ConfigInvalid.
+    `profile`. sections: names of the tables that commands may have; None: whatever they are. Raises: ConfigInvalid.
     """
     project = _read(Path(explicit), required=True) if explicit else _nearest_project(folder)
     user_path = user_file()
@@ -144,7 +144,7 @@ def _read(path: Path, *, required: bool, inside: tuple[str, ...] = ()) -> Layer 
     return Layer(path=path, text=text, inside=inside, values=values)
 
 
-def _profile_layers(bases: list[Layer], name: str, sections: Collection[str]) -> list[Layer]:
+def _profile_layers(bases: list[Layer], name: str, sections: Collection[str] | None) -> list[Layer]:
     names = {key for layer in bases for key in layer.values.get("profiles", {})}
     if name not in names:
         near = get_close_matches(name, names, n=1)
@@ -163,10 +163,10 @@ def _profile_layers(bases: list[Layer], name: str, sections: Collection[str]) ->
     return layers
 
 
-def _check(layer: Layer, sections: Collection[str]) -> None:
-    known = [*TOP_KEYS, *sections, "tls"] + ([] if layer.is_profile else ["profiles"])
+def _check(layer: Layer, sections: Collection[str] | None) -> None:
+    known = [*TOP_KEYS, *(sections or ()), "tls"] + ([] if layer.is_profile else ["profiles"])
     for key, value in layer.values.items():
-        if key not in known:
+        if key not in known and not (sections is None and isinstance(value, dict)):
             raise _unknown(layer, (), key, known)
         if key in ("url", "url_file", "profile") and not isinstance(value, str):
             raise ConfigInvalid(problem=f"{layer.place(key)}: {key} is not text.")

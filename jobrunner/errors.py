@@ -300,6 +300,22 @@ class BadArguments(UsageError):
     hint_text = "{signature}"
 
 
+class NotACall(UsageError):
+    """what, reason (a sentence)."""
+
+    code = "not_a_call"
+    text = "{what} cannot be sent to a worker: {reason}"
+    hint_text = "a function at the top of a module, its name 'tasks:add', or a command as a list"
+
+
+class NotJson(UsageError):
+    """call, argument (its name), reason."""
+
+    code = "not_json"
+    text = "{call}: the argument '{argument}' is not JSON: {reason}. Nothing was queued."
+    hint_text = "numbers, text, lists, dicts; a path or URL for what is large"
+
+
 class BadJsonArgument(UsageError):
     """name, value, position, fixed."""
 
@@ -455,8 +471,8 @@ class ViewDamaged(JobrunnerError):
     hint_text = "the same command again"
 
 
-class WaitTimeout(JobrunnerError):
-    """after, job_id (short), prefix (shorter)."""
+class WaitTimeout(JobrunnerError, TimeoutError):
+    """after, job_id (short), prefix (shorter). Also a TimeoutError, as the standard library's waits raise."""
 
     code = "wait_timeout"
     exit_code = 124
@@ -490,12 +506,27 @@ class WorkersSilent(PartlyDone):
 
 
 class JobFailed(JobrunnerError):
-    """job_id (short), prefix (shorter), tries, error."""
+    """job_id (short), prefix (shorter), tries, error; from the Python API also details (an `outcome.Error`)."""
 
     code = "job_failed"
     exit_code = 1
     text = "{job_id} died after {tries}: {error}"
     hint_text = "jobrunner show {prefix}"
+
+    @property
+    def reason(self) -> str:
+        """The stable word for why: `error`, `permanent`, `timeout`, `crash`, `exit`, ...; empty if unknown."""
+        return str(getattr(self.fields.get("details"), "reason", ""))
+
+    @property
+    def class_name(self) -> str | None:
+        """The class of the exception that the function raised last, such as `ValueError`."""
+        return getattr(self.fields.get("details"), "class_name", None)
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of that exception in the worker's child, as text."""
+        return getattr(self.fields.get("details"), "traceback", None)
 
 
 class JobExpired(JobrunnerError):
@@ -519,6 +550,13 @@ class ResultCut(PartlyDone):
 
     code = "result_cut"
     text = "{job_id} succeeded, but its result was over 1 MiB and is cut."
+
+
+class NotAllQueued(PartlyDone):
+    """queued, failed (counts), error (the first)."""
+
+    code = "not_all_queued"
+    text = "{queued} jobs are queued, {failed} are not: {error}"
 
 
 class Unconfirmed(PartlyDone):

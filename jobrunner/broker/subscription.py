@@ -28,6 +28,9 @@ REPLAY_MARGIN_S = 60.0
 
 NOT_FOUND = 404
 
+REOPEN_S = 1.0
+"""Between tries after the broker closed the channel alone."""
+
 REPLAY_IDLE_S = 1.0
 """No record for so long: the end of the ledger. A stream has no end mark."""
 
@@ -37,7 +40,7 @@ class Subscription:
 
     on_event: called from the loop with each event's body; an event may come twice. Only events published through the
     events exchange count: whoever may write to a queue could forge others.
-    since_s: seconds since the epoch, the start of what is wanted after a reconnect.
+    since_s: seconds since the epoch, the start of what is wanted after a reconnect; may be moved on meanwhile.
     """
 
     def __init__(
@@ -46,29 +49,36 @@ class Subscription:
         self._connection = connection
         self._keys = keys
         self._on_event = on_event
-        self._since_s = since_s
+        self.since_s = since_s
         self._channel: AmqpChannel | None = None
         self._replay: AmqpChannel | None = None
         self._replay_idle: asyncio.TimerHandle | None = None
+        self._reopening: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] | None = None
         self._was_open = False
         self._received = 0
         self._replayed = 0
 
-    async def open(self) -> None:
+    async def open(self, *, catch_up: bool = False) -> None:
         """Subscribe, and wait until no later event can be missed.
 
+        catch_up: also read from the ledger what happened since `since_s`.
         Raises: declare.Missing when the events exchange does not exist; JobrunnerError, such as PermissionRefused.
         """
         self._ready = asyncio.get_running_loop().create_future()
+        self._was_open = catch_up
         self._connection.attach(self)
         await self._ready
 
     async def close(self) -> None:
         """Leave. The connection's close does the rest."""
         self._connection.detach(self)
-        if self._replay_idle is not None:
-            self._replay_idle.cancel()
+        self._cancel_timers()
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._replay_idle, self._reopening):
+            if timer is not None:
+                timer.cancel()
 
     # --- one connection ---------------------------------------------------------------------------------------------
 
@@ -79,8 +89,7 @@ class Subscription:
     def connection_down(self) -> None:
         """The exclusive queue is gone."""
         self._channel = self._replay = None
-        if self._replay_idle is not None:
-            self._replay_idle.cancel()
+        self._cancel_timers()
 
     def _declare(self, channel: AmqpChannel) -> None:
         self._channel = channel
@@ -111,11 +120,18 @@ class Subscription:
     def _closed(self, exc: Exception) -> None:
         self._channel = None
         if self._ready is None or self._ready.done():
+            if isinstance(exc, exceptions.ChannelClosedByBroker):
+                # such as: the exchange went with the broker's data, and comes back with the next enqueue
+                self._reopening = asyncio.get_running_loop().call_later(REOPEN_S, self._reopen)
             return
         if isinstance(exc, exceptions.ChannelClosedByBroker) and exc.reply_code == NOT_FOUND:
             self._ready.set_exception(Missing(exc.reply_text))
         else:
             self._ready.set_exception(explain(exc, self._connection.url, self._connection.connect_timeout_s))
+
+    def _reopen(self) -> None:
+        if self._connection.is_open and self._channel is None:
+            self.connection_up()
 
     def _deliver(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         self._received += 1
@@ -128,7 +144,7 @@ class Subscription:
 
     def _read_ledger(self, channel: AmqpChannel) -> None:
         self._replay = channel
-        since = datetime.fromtimestamp(self._since_s - REPLAY_MARGIN_S, UTC)
+        since = datetime.fromtimestamp(self.since_s - REPLAY_MARGIN_S, UTC)
         channel.basic_qos(prefetch_count=WINDOW)
         channel.basic_consume(topology.LEDGER, self._replayed_record, arguments={"x-stream-offset": since})
         self._expect_more()

@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 
 from jobrunner.calls import parse_target
-from jobrunner.cli.enqueue_plan import Plan, Wishes, build, is_checked, queue_of, whoami
+from jobrunner.cli.enqueue_plan import Plan, is_checked, queue_of, whoami
 from jobrunner.cli.enqueue_values import absolute, checked_id
 from jobrunner.cli.kinds import parse_priority
 from jobrunner.cli.table import nearest
 from jobrunner.durations import parse_backoff, parse_duration
 from jobrunner.errors import BadValue, JobrunnerError
 from jobrunner.sources import Function, check_arguments, find_function
+from jobrunner.wishes import Wishes, build
 
 Duration = str | int | float
 

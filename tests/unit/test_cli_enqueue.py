@@ -10,13 +10,14 @@ import msgspec
 import pytest
 
 from jobrunner.cli.app import run
-from jobrunner.cli.enqueue_plan import Plan, Wishes, build
+from jobrunner.cli.enqueue_plan import Plan
 from jobrunner.cli.enqueue_result import failure_of, finish
 from jobrunner.cli.shared import Shared
 from jobrunner.envelope import MAX_JOB_BYTES
 from jobrunner.events import Stream
 from jobrunner.outcome import Error
 from jobrunner.watch import End
+from jobrunner.wishes import Wishes, build
 
 ID = "k7f2m9xq4tzd8w1r"
 TASKS = """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jobrunner.cli.app import run
 from jobrunner.cli.enqueue_lines import LineReader
-from jobrunner.cli.enqueue_plan import Plan, Wishes
+from jobrunner.cli.enqueue_plan import Plan
 from jobrunner.cli.enqueue_report import Report
 from jobrunner.cli.lines import chunks_of_lines
 from jobrunner.cli.shared import Shared
@@ -21,6 +21,7 @@ from jobrunner.envelope import Envelope
 from jobrunner.errors import BadDuration, JobrunnerError, QueueRefused, Unroutable
 from jobrunner.outcome import Error
 from jobrunner.watch import End
+from jobrunner.wishes import Wishes
 
 
 def _read(line: dict[str, Any] | str, wishes: Wishes | None = None) -> Plan:
