@@ -91,8 +91,10 @@ def anchors(page: Path) -> set[str]:
 def command_lines(page: Path) -> list[list[str]]:
     """Each `jobrunner ...` of a page as words, from its text and its blocks; `start|stop` gives two."""
     lines = [code for code in inline(page) if code.startswith("jobrunner ")]
-    for block in blocks(page, "console", "sh", "ini"):
-        lines += re.findall(r"(?<![\w./-])jobrunner [^|;&)\n]*", block.text)
+    typed = [block.text for block in blocks(page, "sh", "ini")]
+    typed += [step.typed for block in blocks(page, "console") for step in steps(block)]
+    for text in typed:
+        lines += re.findall(r"(?<![\w./-])jobrunner [^|;&)\n]*", text)
     return [words for line in lines for words in _expanded(_words(line)[1:])]
 
 
