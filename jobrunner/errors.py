@@ -386,6 +386,14 @@ class BadFilter(UsageError):
     hint_text = "jobrunner help filters"
 
 
+class NotInJob(UsageError):
+    """Progress outside of a job."""
+
+    code = "not_in_job"
+    text = "This is not inside a running job: there is no progress to report."
+    hint_text = "jobrunner enqueue -- sh -c 'jobrunner progress 40%'"
+
+
 class ConfirmNeeded(UsageError):
     """action, such as 'cancel 340 jobs', and target."""
 

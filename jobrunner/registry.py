@@ -105,6 +105,13 @@ def lookup(name: str) -> Callable[..., Any] | None:
     return entry[1] if entry else None
 
 
+def spec_of(function: Callable[..., Any] | None) -> FunctionSpec | None:
+    """What `@job` was told about this very function; None if it is none."""
+    name = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', '')}"
+    spec, known = _functions.get(name, (None, None))
+    return spec if function is not None and known is function else None
+
+
 class Context:
     """What a running job can ask about itself: `from jobrunner import context`.
 
@@ -155,13 +162,29 @@ class Context:
         value = self._fact("deadline")
         return None if value is None else float(value)
 
+    def progress(self, fraction: float | None = None, text: str | None = None) -> None:
+        """Say how far this job is: shown by `list`, `show` and `status` at once, stored once a second at most.
+
+        fraction: 0 to 1, None where it is unknown. text: at most 512 characters. Call it as often as you like: the
+        newest counts. Raises: ValueError for a fraction outside of 0 to 1.
+        """
+        if self._facts is None:
+            raise RuntimeError("context.progress() tells something only inside a running job")
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise ValueError(f"context.progress({fraction!r}): a fraction is 0 to 1")
+        tell = self._facts.get("tell")
+        if tell is not None:
+            tell(None if fraction is None else float(fraction), text)
+
 
 context = Context()
 """The one context of this process: a worker's child runs one job at a time."""
 
 
 def enter_context(facts: dict[str, Any]) -> None:
-    """Make `context` answer for a job. facts: id, attempt, max_attempts, queue, worker, deadline."""
+    """Make `context` answer for a job. facts: id, attempt, max_attempts, queue, worker, deadline; tell: a function that
+    takes the fraction and the text of `context.progress`.
+    """
     context._facts = facts  # noqa: SLF001 - the setter lives beside the class to keep the public face read-only
 
 

@@ -13,6 +13,7 @@ import msgspec
 from jobrunner import registry
 from jobrunner.execution import boot, frames
 from jobrunner.execution.failures import printable
+from jobrunner.execution.progress import Reporter
 from jobrunner.execution.surroundings import Descendants, Surroundings
 from jobrunner.execution.tasks import Tasks
 from jobrunner.failpoint import arm, failpoint, is_armed
@@ -189,7 +190,7 @@ def main() -> NoReturn:
         control.send(frames.Fatal(app=broken[0], reason=clip(printable(broken[1]))))
         os._exit(1)
     surroundings = Surroundings(lambda: boot.dump_stacks_on_signal(stacks_fd))
-    tasks = Tasks(setup, surroundings)
+    tasks = Tasks(setup, surroundings, Reporter(control.send))
     if setup.raw_handler and not tasks.has_raw_handler:
         module, _, function = setup.raw_handler.partition(":")
         control.send(frames.Fatal(app=module, reason=f"it has no function '{function}'"))

@@ -8,14 +8,18 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from jobrunner.execution import frames
 from jobrunner.execution.failures import rejected
+from jobrunner.execution.progress import FILE_VARIABLE, ProgressFile
 from jobrunner.outcome import ERROR_CHARS, Crashed, Error, Failed, Outcome, Succeeded, clip
 
 REASON_FILE: Final = "JOBRUNNER_JOB_REASON_FILE"
+LOOK_S: Final = 0.2
+"""How often a command's progress is looked at."""
+
 EXIT_PERMANENT: Final = 65
 """EX_DATAERR of sysexits.h: the input is wrong and stays wrong."""
 
@@ -26,30 +30,59 @@ _DEFAULT_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 """Ignored by Python, and what is ignored stays so through exec."""
 
 
-def run_command(job: frames.Job, stdin: bytes | None, environment: dict[str, str], worker: str) -> Outcome:
-    """Run `job.argv` to its end, in the current folder.
+def run_command(
+    job: frames.Job,
+    stdin: bytes | None,
+    environment: dict[str, str],
+    worker: str,
+    tell: Callable[[float | None, str | None], None],
+) -> Outcome:
+    """Run `job.argv` to its end, in the current folder. tell: called with its progress, as `Reporter.report`.
 
     The result of a success is left empty: the parent has the output. An error without a message gets the last line of
     stderr there.
     """
     argv = job.argv or []
-    with _reason_file() as (reason_fd, reason_path), _input(stdin) as actions:
-        environment = {**environment, REASON_FILE: reason_path}
+    with (
+        _scratch("reason") as (reason_fd, reason_path),
+        _scratch("progress") as (progress_fd, progress_path),
+        _input(stdin) as actions,
+    ):
+        environment = {**environment, REASON_FILE: reason_path, FILE_VARIABLE: progress_path}
         try:
             pid = _spawn(argv, environment, actions)
         except ValueError as exc:  # a NUL character
             return rejected("malformed", f"the command line or its environment is not valid: {exc}")
         except OSError as exc:
             return _cannot_start(argv[0], exc, worker)
-        # The command gets SIGTERM with the group and may need a while to end; until then this process must live.
-        previous = signal.signal(signal.SIGTERM, lambda *_: None)
-        try:
-            _, status = os.waitpid(pid, 0)
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+        status = _wait(pid, ProgressFile(progress_fd, tell))
         os.lseek(reason_fd, 0, os.SEEK_SET)
         reason = os.read(reason_fd, 4 * ERROR_CHARS).decode("utf-8", "replace").strip()
     return _outcome(os.waitstatus_to_exitcode(status), clip(reason))
+
+
+def _wait(pid: int, progress: ProgressFile) -> int:
+    """The command's status, once it has ended. Its progress is told meanwhile: the timer's signal breaks into the wait,
+    Python looks, and waits on, so that the end is seen at once and nothing runs in between.
+    """
+
+    def look(_number: int, _frame: object) -> None:
+        progress.look()
+        signal.setitimer(signal.ITIMER_REAL, LOOK_S)  # only now, so that no look begins within another
+
+    # The command gets SIGTERM with the group and may need a while to end; until then this process must live.
+    previous_term = signal.signal(signal.SIGTERM, lambda *_: None)
+    previous_alarm = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, LOOK_S)
+    try:
+        _, status = os.waitpid(pid, 0)
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous_alarm)
+        signal.signal(signal.SIGTERM, previous_term)
+    progress.look()
+    return status
 
 
 def _outcome(code: int, reason: str) -> Outcome:
@@ -111,13 +144,13 @@ def _cannot_start(program: str, exc: OSError, worker: str) -> Outcome:
 
 
 @contextlib.contextmanager
-def _reason_file() -> Iterator[tuple[int, str]]:
-    """A file into which the command may write why it failed, and its path.
+def _scratch(name: str) -> Iterator[tuple[int, str]]:
+    """A file into which the command may write why it failed or how far it is, and its path.
 
     On Linux it lives in memory and is named through this process, so that nothing is left behind by a kill.
     """
     if sys.platform == "linux":
-        fd = os.memfd_create("reason")
+        fd = os.memfd_create(name)
         try:
             yield fd, f"/proc/{os.getpid()}/fd/{fd}"
         finally:
@@ -125,7 +158,7 @@ def _reason_file() -> Iterator[tuple[int, str]]:
     else:
         import tempfile
 
-        fd, path = tempfile.mkstemp(prefix="jobrunner-reason-")
+        fd, path = tempfile.mkstemp(prefix=f"jobrunner-{name}-")
         try:
             yield fd, path
         finally:

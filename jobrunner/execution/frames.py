@@ -4,7 +4,7 @@ Both ends use this module. The length counts the payload only. A job's bytes (th
 stdin) travel as they are in a `BODY` frame right before their `JOB`: as JSON they would be a third longer.
 """
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -92,6 +92,14 @@ class Result(_Frame, frozen=True, kw_only=True, omit_defaults=True):
     leaves: str | None = None
 
 
+class Progress(_Frame, frozen=True, kw_only=True, omit_defaults=True):
+    """Child: what job `number` says of itself. fraction: 0 to 1."""
+
+    number: int
+    fraction: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    text: Annotated[str, msgspec.Meta(max_length=512)] | None = None
+
+
 class Ping(_Frame, frozen=True, kw_only=True, omit_defaults=True):
     """Parent, to an idle child: still there?"""
 
@@ -115,10 +123,10 @@ class Body(_Frame, frozen=True, kw_only=True, omit_defaults=True):
 
 
 Down = Setup | Job | Body | Ping | Stop
-Up = Hello | Ready | Fatal | Result | Pong
+Up = Hello | Ready | Fatal | Result | Pong | Progress
 
 _DOWN: Final[dict[int, type[Down]]] = {1: Setup, 2: Job, 3: Body, 4: Ping, 5: Stop}
-_UP: Final[dict[int, type[Up]]] = {65: Hello, 66: Ready, 67: Fatal, 68: Result, 69: Pong}
+_UP: Final[dict[int, type[Up]]] = {65: Hello, 66: Ready, 67: Fatal, 68: Result, 69: Pong, 70: Progress}
 _TYPES: Final = {frame: number for table in (_DOWN, _UP) for number, frame in table.items()}
 
 _encoder = msgspec.json.Encoder()

@@ -13,7 +13,7 @@ from jobrunner.execution import endings, frames
 from jobrunner.execution.guard import Guard
 from jobrunner.execution.lifecycle import EXIT_S, HELLO_S, KILL_S, LEAVE_S, READY_S, STACKS_S, Died, Ending, State
 from jobrunner.execution.link import Link
-from jobrunner.execution.messages import Finished, PoolMessage, PoolSettings, SlotDown, SlotReady, Work
+from jobrunner.execution.messages import Finished, PoolMessage, PoolSettings, Progress, SlotDown, SlotReady, Work
 from jobrunner.execution.output import KEPT_BYTES, RESULT_BYTES, Capture, HeadTail
 from jobrunner.execution.process import Process
 from jobrunner.outcome import Interrupted, Outcome, Succeeded
@@ -142,6 +142,9 @@ class Handle:
                 self._on_result(frame)
             case frames.Pong():
                 self._pinged = False
+            case frames.Progress(number=number, fraction=fraction, text=text):
+                if self._run is not None and number == self._run.number:
+                    self._pool.post(Progress(slot=self._slot, fraction=fraction, text=text))
             case frames.Hello(protocol=frames.PROTOCOL) if self.state is State.STARTING:
                 self._boot_timer.cancel()
                 late = f"its apps were not imported within {READY_S:g} s"

@@ -77,6 +77,14 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """What the slot's job says of itself. fraction: 0 to 1."""
+
+    slot: int
+    fraction: float | None
+    text: str | None
+
+
 class PoolBroken(msgspec.Struct, frozen=True, kw_only=True):
     """No child is started any more; running jobs go on.
 
@@ -87,4 +95,4 @@ class PoolBroken(msgspec.Struct, frozen=True, kw_only=True):
     error: JobrunnerError
 
 
-PoolMessage = SlotReady | SlotDown | Finished | PoolBroken
+PoolMessage = SlotReady | SlotDown | Finished | Progress | PoolBroken

@@ -13,6 +13,7 @@ import msgspec
 from jobrunner import registry
 from jobrunner.execution import commands, frames
 from jobrunner.execution.failures import Failure, binding, classify, rejected
+from jobrunner.execution.progress import Reporter
 from jobrunner.execution.surroundings import Surroundings
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Error, Outcome, Succeeded, UnknownFunction
@@ -42,9 +43,10 @@ class _Refused(Exception):
 class Tasks:
     """Runs jobs, one after another, in this process."""
 
-    def __init__(self, setup: frames.Setup, surroundings: Surroundings) -> None:
+    def __init__(self, setup: frames.Setup, surroundings: Surroundings, reporter: Reporter) -> None:
         self._setup = setup
         self._surroundings = surroundings
+        self._reporter = reporter
         self._raw_handler: Callable[..., Any] | None = None
         if setup.raw_handler:
             module, _, function = setup.raw_handler.partition(":")
@@ -57,6 +59,7 @@ class Tasks:
 
     def run(self, job: frames.Job, body: bytes | None) -> Failure:
         """Run it. Whatever the job does, this returns its outcome, unless the process itself ends."""
+        self._reporter.begin(job.number)
         try:
             admit(job)
             if job.argv is not None:
@@ -64,6 +67,8 @@ class Tasks:
             return self._run_function(job, body)
         except _Refused as refused:
             return Failure(refused.outcome)
+        finally:
+            self._reporter.end()
 
     def _run_function(self, job: frames.Job, body: bytes | None) -> Failure:
         function = self.resolve(job.task or "")
@@ -77,6 +82,7 @@ class Tasks:
                 "queue": job.queue,
                 "worker": self._setup.worker,
                 "deadline": job.deadline,
+                "tell": self._reporter.report,
             }
         )
         failpoint("child.before_run")
@@ -100,7 +106,7 @@ class Tasks:
         self._enter(job, {})
         environment = {**os.environ, **job.env, **self.job_variables(job)}
         failpoint("child.before_run")
-        outcome = commands.run_command(job, body, environment, self._setup.worker)
+        outcome = commands.run_command(job, body, environment, self._setup.worker, self._reporter.report)
         failpoint("child.after_run")
         return outcome
 

@@ -19,7 +19,7 @@ from jobrunner.broker.connection import (
 )
 from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered
 from jobrunner.errors import JobrunnerError
-from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, SlotDown, SlotReady
+from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, Progress, SlotDown, SlotReady
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import HandBack, UnknownFunction
 from jobrunner.retry import decide
@@ -97,6 +97,8 @@ class Worker:
                 self.settler.confirm(message)
             case inbox.Tick(late_s=late_s):
                 self.tick(late_s)
+            case Progress():
+                self.steering.progress(message)
             case SlotReady(slot=slot):
                 self.child_ready(message)
             case SlotDown(slot=slot):
@@ -148,6 +150,7 @@ class Worker:
 
     def conclude(self, finished: Finished) -> None:
         """A run ended: decide, publish the consequence. Its process is free before its job is settled."""
+        self.steering.tell_progress(finished.slot)
         run = self.slots.busy.pop(finished.slot)
         # what was never called has no run to tell of
         run.ran = None if isinstance(finished.outcome, UnknownFunction) else finished.ran

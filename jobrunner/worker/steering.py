@@ -7,7 +7,7 @@ from jobrunner import events
 from jobrunner.broker.control import Request, live_message, reply_message
 from jobrunner.broker.publisher import event_message
 from jobrunner.execution.output import KEPT_BYTES, HeadTail
-from jobrunner.execution.pool import Pool
+from jobrunner.execution.pool import Pool, Progress
 from jobrunner.outcome import Cancelled, HandBack, Park, RunAgain, Verdict
 from jobrunner.worker import journal, settlement
 from jobrunner.worker.presence import HEARTBEAT_S, Presence
@@ -21,6 +21,9 @@ STARTED_AFTER_S = 0.25
 
 FOLLOWED_S = 15.0
 """Who follows a job's output asks again before this is over."""
+
+PROGRESS_S = 1.0
+"""Between two reports of one slot."""
 
 TERM_S = 5.0
 """From the first signal of a cancel to SIGKILL."""
@@ -37,6 +40,8 @@ class Steering:
         self._tombstones = tombstones
         self._heartbeat = 0.0
         self._followed: dict[str, float] = {}
+        self._progress: dict[int, Progress] = {}
+        self._progress_told: dict[int, float] = {}
 
     # --- asked ------------------------------------------------------------------------------------------------------
 
@@ -119,15 +124,37 @@ class Steering:
                 run.announced = True
                 self._settler.announce(settlement.started(run, ran, time.time()))
                 journal.started(run)
-            for index, kept in enumerate(self.pool.output(slot)):
-                if kept is None or run.logged_bytes[index] >= kept.total_bytes:
-                    continue
-                if run.logged_bytes[index] < min(len(kept.head), KEPT_BYTES):
-                    self._publish_output(run, ran, index, kept)
-                elif self._followed.get(run.envelope.job.id, 0.0) > now:
-                    self._send_on(run, ran, index, kept)
+            self._tell_output(slot, run, ran)
+        for slot in list(self._progress):
+            if now - self._progress_told.get(slot, float("-inf")) >= PROGRESS_S:
+                self.tell_progress(slot)
         if self._heartbeat and now - self._heartbeat >= HEARTBEAT_S:
             self._tell("heartbeat")
+
+    def _tell_output(self, slot: int, run: Run, ran: events.Run) -> None:
+        now = time.monotonic()
+        for index, kept in enumerate(self.pool.output(slot)):
+            if kept is None or run.logged_bytes[index] >= kept.total_bytes:
+                continue
+            if run.logged_bytes[index] < min(len(kept.head), KEPT_BYTES):
+                self._publish_output(run, ran, index, kept)
+            elif self._followed.get(run.envelope.job.id, 0.0) > now:
+                self._send_on(run, ran, index, kept)
+
+    def progress(self, said: Progress) -> None:
+        """What a job says of itself. The newest is told, once a second at most and before its end."""
+        self._progress[said.slot] = said
+
+    def tell_progress(self, slot: int) -> None:
+        """Publish what the slot's job said last, if that is not told yet."""
+        said, run = self._progress.pop(slot, None), self._slots.busy.get(slot)
+        if said is None or run is None:
+            return
+        self._progress_told[slot] = time.monotonic()
+        event = events.Progress(
+            at=time.time(), fraction=said.fraction, text=said.text, **settlement.facts_of(run.envelope)
+        )
+        self._settler.announce(event_message(event))
 
     def _publish_output(self, run: Run, ran: events.Run, index: int, kept: HeadTail) -> None:
         begin = run.logged_bytes[index]

@@ -309,3 +309,26 @@ def write_to_the_parent(data: str) -> None:
 def close_everything() -> None:
     os.closerange(3, 5000)
     _wait_forever()
+
+
+# --- progress -------------------------------------------------------------------------------------------------------
+
+
+@job
+def reports_progress(steps: int) -> None:
+    for step in range(steps):
+        context.progress(step / steps, f"step {step}")
+
+
+@job
+def reports_from_threads() -> str:
+    """Four threads report while a result of 900 KB goes up; they end after it."""
+
+    def report() -> None:
+        with contextlib.suppress(RuntimeError):  # the job is over
+            for step in range(20_000):
+                context.progress(step / 20_000, "x" * 300)
+
+    for _ in range(4):
+        threading.Thread(target=report, daemon=True).start()
+    return "y" * 900_000
