@@ -23,7 +23,7 @@ def progress(shared: Shared, fraction: str, text: tuple[str, ...]) -> int:
 
     path = os.environ.get(FILE_VARIABLE)
     if not path:
-        raise NotInJob()
+        raise NotInJob
     share = parse_fraction(fraction)
     if share is None and fraction != "-":
         raise BadValue(problem=f"'{fraction}' is no share of a whole.", hint='40% · 0.4 · - "no number, only text"')
