@@ -204,7 +204,9 @@ def _attempt(row: Sequence[Any], *, alive: bool) -> AttemptRow:
     )
 
 
-def logs(db: sqlite3.Connection, n: int, attempt: int | None, stream: str | None, since: float | None) -> list[LogChunk]:
+def logs(
+    db: sqlite3.Connection, n: int, attempt: int | None, stream: str | None, since: float | None
+) -> list[LogChunk]:
     """Output as it came, run by run in the order in which it was read."""
     sql = (
         "SELECT at, attempt, started_at, stream, offset_bytes, text FROM logs WHERE n = ?1 AND (?2 IS NULL OR attempt = ?2) "

@@ -39,9 +39,10 @@ def describe(row: "Draft", error: Error) -> None:
 
 def innermost(traceback: str) -> tuple[str, str, str] | None:
     """File, line and function of the innermost frame of the user's code: the deepest that is in no library."""
-    frames = _FRAME.findall(traceback.rpartition(_LAST)[2])
+    frames: list[tuple[str, str, str]] = _FRAME.findall(traceback.rpartition(_LAST)[2])
     users = [frame for frame in frames if not _LIBRARY.search(frame[0])]
-    return (users or frames or [None])[-1]
+    found = users or frames
+    return found[-1] if found else None
 
 
 def group(name: str | None, error: Error, frame: str | None) -> str:

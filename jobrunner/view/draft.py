@@ -113,7 +113,8 @@ class Draft(msgspec.Struct, gc=False):
         elif (copy, started_at) < known:
             return
         self.r_copy, self.started_at = copy, started_at
-        self.ended_at, self.host, self.pid, self.worker = (part or None for part in rest)
+        ended_at, host, pid, worker = rest
+        self.ended_at, self.host, self.pid, self.worker = ended_at or None, host or None, pid or None, worker or None
 
 
 Place = tuple[int, int, int, float, int, float]

@@ -41,7 +41,9 @@ def parse(words: Sequence[str], *, now: float, user: str, default: str = "all") 
     """
     typed = tuple(words) or (default,)
     if len(typed) > _MAX_WORDS:
-        raise BadFilter(problem=f"{len(typed)} words are more than a filter takes ({_MAX_WORDS}).", hint="commas: k7f2,p3h8")
+        raise BadFilter(
+            problem=f"{len(typed)} words are more than a filter takes ({_MAX_WORDS}).", hint="commas: k7f2,p3h8"
+        )
     prefixes: list[str] = []
     terms_found = [_word(word, now, user, prefixes) for word in typed]
     sql = " AND ".join(f"({term.sql})" for term in terms_found)
@@ -109,7 +111,9 @@ def _alternatives(key: str, value: str) -> list[str]:
 
 def _state(name: str) -> str:
     if name not in terms.STATE_WORDS:
-        raise BadFilter(problem=f"There is no state '{name}'.{_nearest(name, terms.STATE_WORDS)}", hint=", ".join(terms.STATE_WORDS))
+        raise BadFilter(
+            problem=f"There is no state '{name}'.{_nearest(name, terms.STATE_WORDS)}", hint=", ".join(terms.STATE_WORDS)
+        )
     return name
 
 

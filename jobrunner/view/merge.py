@@ -236,7 +236,9 @@ class Merge:
 
     # --- what all have in common ------------------------------------------------------------------------------------
 
-    def _of(self, event: Any, ran: Run | None, outcome: int, error: Error | None, *, counts: bool = False) -> Draft | None:
+    def _of(
+        self, event: Any, ran: Run | None, outcome: int, error: Error | None, *, counts: bool = False
+    ) -> Draft | None:
         """The draft of an event's job, its run recorded; None when a later chain has begun."""
         row = self._draft(event.id)
         if ran is not None:

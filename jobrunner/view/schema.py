@@ -13,6 +13,7 @@ from typing import Final
 
 from jobrunner.errors import ViewUnusable
 from jobrunner.view.draft import Draft
+from jobrunner.view.guard import UNUSABLE, code_of
 
 APPLICATION_ID: Final = 0x6A72_7677
 """`jrvw`: marks a file as ours."""
@@ -69,9 +70,7 @@ DRAFT_COLUMNS: Final = Draft.__struct_fields__[:-2]
 """Columns that a fold reads; the last two, body and result, it only writes."""
 
 _NAMES = ", ".join(Draft.__struct_fields__)
-SELECT_DRAFTS: Final = (
-    f"SELECT {', '.join(DRAFT_COLUMNS)} FROM jobs WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
-)
+SELECT_DRAFTS: Final = f"SELECT {', '.join(DRAFT_COLUMNS)} FROM jobs WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
 INSERT_DRAFT: Final = f"INSERT INTO jobs ({_NAMES}) VALUES ({', '.join('?' * len(Draft.__struct_fields__))})"
 UPDATE_DRAFT: Final = (
     f"UPDATE jobs SET {', '.join(f'{name} = ?{place}' for place, name in enumerate(DRAFT_COLUMNS, 1) if name != 'n')}, "  # noqa: S608
@@ -96,32 +95,10 @@ def connect(path: Path) -> sqlite3.Connection:
         _prepare(db)
     except BaseException as exc:
         db.close()
-        if isinstance(exc, sqlite3.Error) and not is_damage(exc):
+        if isinstance(exc, sqlite3.Error) and code_of(exc) in UNUSABLE:
             raise ViewUnusable(path=path, reason=exc) from exc
         raise
     return db
-
-
-def is_damage(exc: sqlite3.Error) -> bool:
-    """Whether the file itself is at fault, and not a lock, a full disk or a missing right."""
-    code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return isinstance(exc, sqlite3.DatabaseError) and code & 0xFF not in _NOT_DAMAGE
-
-
-_NOT_DAMAGE: Final = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_MISUSE,
-    sqlite3.SQLITE_TOOBIG,
-    sqlite3.SQLITE_CONSTRAINT,
-}
 
 
 class Foreign(Exception):

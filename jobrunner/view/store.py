@@ -4,14 +4,16 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, Self
 
 from jobrunner.broker.stream import Record
-from jobrunner.errors import NotFound, ViewDamaged, ViewUnusable
+from jobrunner.errors import NotFound
 from jobrunner.view import asking, folding, lookup, schema, summary
-from jobrunner.view.anchor import Anchor, ViewMoved
+from jobrunner.view.anchor import Anchor
 from jobrunner.view.filters import Filter
+from jobrunner.view.guard import guarded
 from jobrunner.view.rows import AttemptRow, CauseRow, Counts, Hole, JobRow, LogChunk, UnknownEvent, WorkerRow
 
 KEPT_UNKNOWN: Final = 10_000
@@ -93,7 +95,8 @@ class Store:
                 self._anchor.put("genesis", genesis)
             self._anchor.move(fresh[-1])
             self._db.execute(
-                'DELETE FROM unknown WHERE "offset" < (SELECT "offset" FROM unknown ORDER BY "offset" DESC LIMIT 1 OFFSET ?)',
+                'DELETE FROM unknown WHERE "offset" <= '
+                '(SELECT "offset" FROM unknown ORDER BY "offset" DESC LIMIT 1 OFFSET ?)',
                 (KEPT_UNKNOWN,),
             )
 
@@ -101,9 +104,7 @@ class Store:
         """Note that these records were gone before they were seen."""
         with self._transaction():
             self._anchor.locked()
-            self._db.execute(
-                "INSERT OR IGNORE INTO holes VALUES (?, ?, ?)", (first_offset, last_offset, time.time())
-            )
+            self._db.execute("INSERT OR IGNORE INTO holes VALUES (?, ?, ?)", (first_offset, last_offset, time.time()))
 
     def reset(self) -> None:
         """Forget everything: the stream is another one. Nothing happens if another process was faster."""
@@ -119,9 +120,9 @@ class Store:
         self._db.close()
         return schema.set_aside(self.path, reason, self.on_notice)
 
-    def renew(self, reason: str) -> None:
-        """Set the file aside and go on with a new one."""
-        self.set_aside(reason)
+    def reopen(self) -> None:
+        """Open the file again, or a new one where it was set aside. Raises: ViewUnusable."""
+        self._db.close()
         self._db = schema.open_or_renew(self.path, self.on_notice)
         self._anchor = Anchor(self._db)
 
@@ -258,43 +259,11 @@ class Store:
     def _stored(self, job_id: str) -> asking.Stored | None:
         return asking.first_of(asking.stored(self._db, f"{asking.SELECT} WHERE id = ?", (job_id,)))
 
-    def _checked(self) -> "_Checked":
-        return _Checked(self, is_writing=False)
+    def _checked(self) -> AbstractContextManager[None]:
+        return guarded(self._db, self.path, self.set_aside, is_writing=False)
 
-    def _transaction(self) -> "_Checked":
-        return _Checked(self, is_writing=True)
-
-
-class _Checked:
-    """What SQLite says, in our words; with a write transaction around it if `is_writing`."""
-
-    def __init__(self, store: Store, *, is_writing: bool) -> None:
-        self._store = store
-        self._is_writing = is_writing
-
-    def __enter__(self) -> None:
-        if self._is_writing:
-            try:
-                self._store._db.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as exc:
-                self._explain(exc)
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        db = self._store._db
-        if self._is_writing and db.in_transaction:
-            try:
-                db.execute("ROLLBACK" if exc else "COMMIT")
-            except sqlite3.Error as failed:
-                self._explain(failed)
-        if isinstance(exc, sqlite3.Error):
-            self._explain(exc)
-
-    def _explain(self, exc: sqlite3.Error) -> None:
-        if schema.is_damage(exc):
-            raise ViewDamaged(path=self._store.set_aside(str(exc))) from exc
-        raise ViewUnusable(path=self._store.path, reason=exc) from exc
+    def _transaction(self) -> AbstractContextManager[None]:
+        return guarded(self._db, self.path, self.set_aside, is_writing=True)
 
 
 def _time(now: float | None) -> float:
@@ -304,6 +273,3 @@ def _time(now: float | None) -> float:
 def _order(sort: str, order: str) -> str:
     """The expression to sort by. What has none comes last, whatever the order."""
     return f"{SORTS[sort]} {order}" if sort == "created" else f"{SORTS[sort]} {order} NULLS LAST"
-
-
-__all__ = ["Store", "ViewMoved"]

@@ -62,7 +62,7 @@ def causes(db: sqlite3.Connection, where: Filter) -> list[CauseRow]:
         "SELECT cause, count(*), max(state_at), min(state_at) FROM jobs "  # noqa: S608 - of filters
         f"WHERE state = 'dead' AND cause IS NOT NULL AND ({where.sql}) GROUP BY cause ORDER BY 3 DESC"
     )
-    newest = "SELECT name, error, place FROM jobs WHERE state = 'dead' AND cause = ? AND state_at = ? ORDER BY n DESC LIMIT 1"
+    newest = "SELECT name, error, place FROM jobs WHERE state = 'dead' AND cause = ? AND state_at = ? LIMIT 1"
     rows = []
     for cause, count, newest_at, oldest_at in db.execute(sql, where.parameters).fetchall():
         name, error, place = db.execute(newest, (cause, newest_at)).fetchone()

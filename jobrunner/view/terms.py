@@ -19,12 +19,14 @@ _GROUPS: Final = {
 STATE_WORDS: Final = (*STATES, *_GROUPS)
 """What `state:` takes."""
 
-STORED: Final = {"scheduled": ("scheduled",), "queued": ("queued", "scheduled", "retrying", "parked"), "retrying": ("retrying",)}
+STORED: Final = {
+    "scheduled": ("scheduled",),
+    "queued": ("queued", "scheduled", "retrying", "parked"),
+    "retrying": ("retrying",),
+}
 """State as it is told -> states as they are stored that it can come from; the others are told as they are stored."""
 
-STATE_NOW: Final = (
-    "CASE WHEN state = 'parked' THEN 'queued' WHEN state IN ('scheduled', 'retrying') AND due_at <= ? THEN 'queued' ELSE state END"
-)
+STATE_NOW: Final = "CASE WHEN state = 'parked' THEN 'queued' WHEN state IN ('scheduled', 'retrying') AND due_at <= ? THEN 'queued' ELSE state END"
 """The state as it is told; its parameter is the time."""
 
 _WHEN: Final = "2h · 2026-11-20 · '2026-11-20 07:00' · yesterday"
@@ -44,7 +46,9 @@ def any_of(terms: Sequence[Term]) -> Term:
     """One of these."""
     if len(terms) == 1:
         return terms[0]
-    return Term(" OR ".join(f"({term.sql})" for term in terms), tuple(value for term in terms for value in term.parameters))
+    return Term(
+        " OR ".join(f"({term.sql})" for term in terms), tuple(value for term in terms for value in term.parameters)
+    )
 
 
 def begins(prefix: str) -> Term:
@@ -110,7 +114,9 @@ def reason(value: str) -> Term:
 
 def slower(value: str, now: float) -> Term:
     """Runs that took at least so long, or have been running for so long. Raises: BadDuration."""
-    return Term("COALESCE(ended_at, CASE WHEN state = 'running' THEN ? END) - started_at >= ?", (now, parse_duration(value)))
+    return Term(
+        "COALESCE(ended_at, CASE WHEN state = 'running' THEN ? END) - started_at >= ?", (now, parse_duration(value))
+    )
 
 
 def state(names: Iterable[str], now: float) -> Term:
@@ -157,7 +163,9 @@ def moment(value: str, now: float) -> float:
         return now - parse_duration(value)
     except BadDuration:
         pass
-    today = datetime.fromtimestamp(now, UTC).astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    today = (
+        datetime.fromtimestamp(now, UTC).astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    )
     days = {"today": today, "yesterday": today - timedelta(days=1)}
     try:
         when = days.get(value) or datetime.fromisoformat(value)

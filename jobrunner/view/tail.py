@@ -1,0 +1,120 @@
+"""The ledger from a place on: records as they come, and whether all that was there has come."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Self
+
+from jobrunner.broker import topology
+from jobrunner.broker.connection import Connection
+from jobrunner.broker.stream import Record, Start, StreamReader
+from jobrunner.durations import format_duration
+from jobrunner.errors import BrokerTimeout
+
+BATCH_RECORDS: Final = 4_000
+BATCH_BYTES: Final = 8 * 1024 * 1024
+"""What is folded at once; so much is held in memory."""
+
+
+class Tail:
+    """Reads the ledger on a connection: `with Tail(connection, start, timeout_s) as tail`.
+
+    timeout_s: longest silence of the broker while it owes an answer. Methods raise what ended the reading: `Missing`
+    when there is no ledger, else a JobrunnerError; BrokerTimeout.
+    """
+
+    def __init__(self, connection: Connection, start: Start, timeout_s: float) -> None:
+        self.received = 0
+        self._connection = connection
+        self._start = start
+        self._timeout_s = timeout_s
+        self._records: list[Record] = []
+        self._bytes = 0
+        self._ended: Exception | None = None
+        self._happened = asyncio.Event()
+        self._reader = StreamReader(connection, topology.LEDGER, self._on_record, self._on_end)
+
+    def __enter__(self) -> Self:
+        self._reader.start(self._start)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._reader.close()
+
+    def _on_record(self, record: Record) -> None:
+        self.received += 1
+        self._records.append(record)
+        self._bytes += len(record.body)
+        self._happened.set()
+
+    def _on_end(self, reason: Exception) -> None:
+        self._ended = reason
+        self._happened.set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what has come should be folded before more is read."""
+        return len(self._records) >= BATCH_RECORDS or self._bytes >= BATCH_BYTES
+
+    def take(self) -> list[Record]:
+        """What has come since this was last called."""
+        records, self._records = self._records, []
+        self._bytes = 0
+        return records
+
+    async def first(self, timeout_s: float) -> Record | None:
+        """The first record, left in place; None when none came within `timeout_s` seconds."""
+        await self._until(lambda: bool(self._records), timeout_s)
+        return self._records[0] if self._records else None
+
+    async def more(self) -> None:
+        """Wait for records, for ever."""
+        await self._until(lambda: bool(self._records), None)
+
+    async def reach_end(self) -> bool:
+        """Wait for the broker's answer behind all that it had to deliver, or until a batch is full. Whether the end of
+        what there was is reached.
+        """
+        before = self.received
+        answered = False
+
+        def on_answer() -> None:
+            nonlocal answered
+            answered = True
+            self._happened.set()
+
+        self._reader.probe(on_answer)
+        while not await self._until(lambda: answered or self.is_full, self._timeout_s):
+            if self.received == before:
+                timeout = format_duration(self._timeout_s)
+                raise BrokerTimeout(address=self._connection.url.address, timeout=timeout)
+            before = self.received
+        return answered and self.received == before
+
+    async def _until(self, happened: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Whether it happened within that time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not happened():
+                    if self._ended is not None:
+                        raise self._ended
+                    self._happened.clear()
+                    await self._happened.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+async def end_of(connection: Connection, timeout_s: float) -> int | None:
+    """The offset of the last record of the ledger at this moment; None for an empty one.
+
+    Raises: Missing, JobrunnerError.
+    """
+    with Tail(connection, "last", timeout_s) as tail:
+        if await tail.first(EMPTY_S) is None:
+            return None
+        await tail.reach_end()
+        return tail.take()[-1].offset
+
+
+EMPTY_S: Final = 1.0
+"""A stream that delivers nothing for so long holds nothing from there on."""
