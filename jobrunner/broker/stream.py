@@ -12,13 +12,12 @@ import msgspec
 
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.declare import Missing
+from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
 
 WINDOW = 2000
 """Records in flight. Acked in halves: a stream has no redelivery, so many are acked at once."""
 
-_NOT_FOUND = 404
 
 Start = int | str | datetime
 """An offset; `first`, `last` or `next`; or the first record at or after a time."""
@@ -86,14 +85,25 @@ class StreamReader:
         if isinstance(self._start, int) and offset < self._start:
             return  # the beginning of the chunk that holds the offset asked for
         message_id = properties.message_id if isinstance(properties.message_id, str) else None
-        self._on_record(Record(offset, method.exchange, method.routing_key, message_id, body))
+        # pika gives an int type of its own, which no encoder knows
+        self._on_record(Record(int(offset), method.exchange, method.routing_key, message_id, body))
+
+    def probe(self, on_answer: Callable[[], None]) -> None:
+        """Call `on_answer` once all that the stream held by now was delivered, up to the window; never after the end.
+
+        A stream has no end mark. But the broker works off one channel in order, and reads for a consumer up to the end
+        of the stream, or of its credit, in one go: a question asked behind the first delivery is answered behind the
+        last. Without a record in between, the end was reached. To be called after the first record.
+        """
+        if self._channel is not None and self._channel.usable:
+            self._channel.basic_qos(prefetch_count=self._window, callback=lambda _: on_answer())
 
     def _on_close(self, reason: Exception) -> None:
         self._channel = None
         if self._closed:
             return
         self._closed = True
-        if getattr(reason, "reply_code", 0) == _NOT_FOUND:
+        if is_missing(reason):
             self._on_end(Missing(str(getattr(reason, "reply_text", ""))))
         else:
             self._on_end(explain(reason, self._connection.url, self._connection.connect_timeout_s, verb="read"))
