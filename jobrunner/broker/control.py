@@ -15,7 +15,7 @@ from jobrunner import envelope, events
 from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.declare import Missing
+from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
 from jobrunner.broker.publisher import Message, Publisher, Returned, Stored
 
@@ -25,7 +25,6 @@ VALID_S = 60.0
 
 ARGUMENTS = {"x-queue-type": "classic", "x-max-length": 1000, "x-message-ttl": 60_000}
 WINDOW = 100
-_NOT_FOUND = 404
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -135,7 +134,7 @@ class Inbound:
         self._channel = None
         if self.ready.done():
             return
-        if getattr(reason, "reply_code", 0) == _NOT_FOUND:
+        if is_missing(reason):
             self.ready.set_exception(Missing(str(getattr(reason, "reply_text", ""))))
         else:
             self.ready.set_exception(explain(reason, self._connection.url, self._connection.connect_timeout_s))

@@ -6,8 +6,8 @@ The broker answers a refused declare by closing the channel, so no other work ma
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pika import exceptions
 
@@ -23,10 +23,17 @@ from jobrunner.errors import BrokerLost, EntityDiffers, PermissionRefused
 if TYPE_CHECKING:
     from pika.exchange_type import ExchangeType
 
+T = TypeVar("T")
+
 DECLARE_TIMEOUT_S = 30.0
 """Bound of one exchange with the broker, such as the whole ladder."""
 
 _NOT_FOUND = 404
+
+
+_STARTING = "is down or inaccessible"
+_STARTING_S = 15.0
+_LOOK_AGAIN_S = 0.2
 
 
 class Missing(Exception):
@@ -77,6 +84,35 @@ class _Channel:
             self.amqp.close()
 
 
+class _NotYet(Exception):
+    """The queue is there, but not ready."""
+
+
+def is_missing(exc: Exception) -> bool:
+    """Whether the broker closed a channel because there is no such queue or exchange.
+
+    For a second or so after its start RabbitMQ takes logins while its queues still elect their leaders; it then says
+    404 as well, with another text.
+    """
+    return getattr(exc, "reply_code", 0) == _NOT_FOUND and _STARTING not in str(getattr(exc, "reply_text", ""))
+
+
+async def _patiently(connection: Connection, work: Callable[[_Channel], Awaitable[T]], verb: str = "create") -> T:
+    """What `work` gives, on a channel of its own; again while the broker says that it is still starting.
+
+    Raises: Missing; JobrunnerError.
+    """
+    deadline = time.monotonic() + _STARTING_S
+    while True:
+        try:
+            async with _throwaway(connection, verb) as channel:
+                return await work(channel)
+        except _NotYet as exc:
+            if time.monotonic() >= deadline:
+                raise BrokerLost(address=connection.url.address, reason=str(exc)) from exc
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
 @contextlib.asynccontextmanager
 async def _throwaway(connection: Connection, verb: str = "create") -> AsyncIterator[_Channel]:
     """A channel for a few declares. Raises: Missing for 404, otherwise JobrunnerError."""
@@ -85,8 +121,10 @@ async def _throwaway(connection: Connection, verb: str = "create") -> AsyncItera
         await channel.open()
         yield channel
     except exceptions.ChannelClosedByBroker as exc:
-        if exc.reply_code == _NOT_FOUND:
+        if is_missing(exc):
             raise Missing(exc.reply_text) from exc
+        if exc.reply_code == _NOT_FOUND:
+            raise _NotYet(exc.reply_text) from exc
         raise explain(exc, connection.url, DECLARE_TIMEOUT_S, verb=verb) from exc
     except (exceptions.AMQPError, TimeoutError) as exc:
         raise explain(exc, connection.url, DECLARE_TIMEOUT_S, verb=verb) from exc
@@ -121,11 +159,14 @@ async def declare(connection: Connection, declarations: Iterable[Declaration]) -
     Raises: PermissionRefused (403), EntityDiffers (406), BrokerLost, also for a binding whose ends are missing.
     """
     *before, last = declarations
+
+    async def send_all(channel: _Channel) -> None:
+        for declaration in before:
+            _send(channel.amqp, declaration, None)
+        await channel.ask(lambda done: _send(channel.amqp, last, done))
+
     try:
-        async with _throwaway(connection) as channel:
-            for declaration in before:
-                _send(channel.amqp, declaration, None)
-            await channel.ask(lambda done: _send(channel.amqp, last, done))
+        await _patiently(connection, send_all)
     except Missing as exc:
         raise BrokerLost(address=connection.url.address, reason=exc.text) from exc
 
@@ -136,11 +177,14 @@ async def exists(connection: Connection, entities: Iterable[Exchange | Queue]) -
     Raises: JobrunnerError.
     """
     *before, last = entities
+
+    async def ask_all(channel: _Channel) -> None:
+        for entity in before:
+            _send_passive(channel.amqp, entity, None)
+        await channel.ask(lambda done: _send_passive(channel.amqp, last, done))
+
     try:
-        async with _throwaway(connection) as channel:
-            for entity in before:
-                _send_passive(channel.amqp, entity, None)
-            await channel.ask(lambda done: _send_passive(channel.amqp, last, done))
+        await _patiently(connection, ask_all)
     except Missing:
         return False
     except PermissionRefused:
@@ -204,8 +248,7 @@ async def ensure_ladder(connection: Connection, queue: str) -> None:
 async def _bind(connection: Connection, binding: Binding) -> None:
     with contextlib.suppress(PermissionRefused):  # then an administrator has bound it, or it shows in `unrouted`
         try:
-            async with _throwaway(connection) as channel:
-                await channel.ask(lambda done: _send(channel.amqp, binding, done))
+            await _patiently(connection, lambda channel: channel.ask(lambda done: _send(channel.amqp, binding, done)))
         except Missing:
             await ensure_user_queue(connection, binding.destination)
             await declare(connection, [*topology.startup(), binding])
@@ -218,8 +261,11 @@ async def queue_depth(connection: Connection, queue: str) -> tuple[int, int] | N
     Raises: JobrunnerError; PermissionRefused from RabbitMQ 4.2.6 for a user who may not create the queue.
     """
     try:
-        async with _throwaway(connection, "read") as channel:
-            answer = await channel.ask(lambda done: channel.amqp.queue_declare(queue, passive=True, callback=done))
+        answer = await _patiently(
+            connection,
+            lambda channel: channel.ask(lambda done: channel.amqp.queue_declare(queue, passive=True, callback=done)),
+            "read",
+        )
     except Missing:
         return None
     return answer.method.message_count, answer.method.consumer_count

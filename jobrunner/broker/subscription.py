@@ -14,7 +14,7 @@ from pika import exceptions
 from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.declare import Missing
+from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
 
 WINDOW = 200
@@ -25,8 +25,6 @@ QUEUE_BYTES = 268_435_456
 
 REPLAY_MARGIN_S = 60.0
 """How much earlier than the wait the ledger is read: clocks differ."""
-
-NOT_FOUND = 404
 
 REOPEN_S = 1.0
 """Between tries after the broker closed the channel alone."""
@@ -124,8 +122,8 @@ class Subscription:
                 # such as: the exchange went with the broker's data, and comes back with the next enqueue
                 self._reopening = asyncio.get_running_loop().call_later(REOPEN_S, self._reopen)
             return
-        if isinstance(exc, exceptions.ChannelClosedByBroker) and exc.reply_code == NOT_FOUND:
-            self._ready.set_exception(Missing(exc.reply_text))
+        if is_missing(exc):
+            self._ready.set_exception(Missing(str(getattr(exc, "reply_text", ""))))
         else:
             self._ready.set_exception(explain(exc, self._connection.url, self._connection.connect_timeout_s))
 

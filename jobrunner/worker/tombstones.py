@@ -11,16 +11,18 @@ import msgspec
 from jobrunner import events
 from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection
+from jobrunner.broker.declare import Missing
 from jobrunner.broker.stream import Record, StreamReader
 from jobrunner.envelope import Envelope
-from jobrunner.errors import BrokerLost
+from jobrunner.errors import BrokerLost, PermissionRefused
 from jobrunner.worker.settlement import CancelNote
 
 QUIET_S = 0.15
 """No record for so long: all that were there have been read. A stream has no end mark."""
 
-AGAIN_S = 5.0
-"""Between two tries to read where that is refused."""
+AGAIN_S = 0.5
+REFUSED_S = 5.0
+"""Between two tries to read, where the broker is not ready and where it refuses."""
 
 
 class Tombstones:
@@ -95,11 +97,13 @@ class Tombstones:
         if self._all_read is None or self._all_read.done():
             self._on_cancel(event)
 
-    def _ended(self, _reason: Exception) -> None:
-        """No such stream yet, or no right to read it: cancels told directly still count."""
+    def _ended(self, reason: Exception) -> None:
+        """No such stream, or no right to read it: then cancels told directly still count. Else it is there soon."""
         self._reader = None
-        self._done()
-        self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._retry)
+        refused = isinstance(reason, Missing | PermissionRefused)
+        if refused:
+            self._done()
+        self._again = asyncio.get_running_loop().call_later(REFUSED_S if refused else AGAIN_S, self._retry)
 
     def _retry(self) -> None:
         if self._reader is None and self._connection.is_open:

@@ -296,3 +296,17 @@ async def test_a_delayed_job_of_a_deleted_queue_is_kept_in_unrouted(broker: Test
         while (delivery := await made.inbox.delivery()).message_id != job.job.id:
             consumer.ack(delivery)
         consumer.ack(delivery)
+
+
+@in_loop
+async def test_a_broker_that_has_just_started_is_waited_for(own_broker: TestBroker, queue_name: str) -> None:
+    """For a second or so it takes logins while its queues still elect their leaders."""
+    async with lab(own_broker.url) as made:
+        publisher = await made.publisher()
+        await declare.declare_startup(publisher.connection, publisher)
+        await declare.ensure_user_queue(publisher.connection, queue_name)
+    own_broker.restart()
+    async with lab(own_broker.url) as made:
+        publisher = await made.publisher()
+        assert await declare.queue_depth(publisher.connection, queue_name) == (0, 0)
+        await declare.declare_startup(publisher.connection, publisher)
