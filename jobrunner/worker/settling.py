@@ -13,7 +13,7 @@ from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Answer, Message, Publisher, Returned, Stored
 from jobrunner.errors import JobrunnerError
 from jobrunner.failpoint import failpoint
-from jobrunner.outcome import HandBack, Verdict
+from jobrunner.outcome import Cancelled, Dead, Done, Expired, HandBack, Verdict
 from jobrunner.worker import journal, settlement
 from jobrunner.worker.inbox import Confirmed, Local, PublishAgain, RouteReady
 from jobrunner.worker.settlement import Run
@@ -167,7 +167,7 @@ class Settler:
         failpoint("settle.after_ack")
         del self.runs[run.key]
         self.handed_back += isinstance(run.verdict, HandBack)
-        self.done += not isinstance(run.verdict, HandBack)
+        self.done += isinstance(run.verdict, Done | Dead | Cancelled | Expired)
         journal.settled(run)
 
     async def close(self) -> None:
