@@ -47,7 +47,7 @@ class Anchor:
         return self._current_life() != self._life
 
     def move(self, record: Record) -> None:
-        """This is the last record folded."""
+        """Note the last record folded."""
         self.put("offset", record.offset)
         self.put("name", name_of(record))
 

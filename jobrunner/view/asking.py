@@ -13,8 +13,8 @@ from jobrunner.view.merge import OUTCOMES
 from jobrunner.view.rows import ENDED, AttemptRow, JobRow, LogChunk, UnknownEvent, WorkerRow
 
 COLUMNS: Final = (
-    "n, id, chain, s_copy, state, state_at, due_at, error, cause, result_bytes, truncated, attempt, r_copy, started_at, "
-    "ended_at, worker, host, pid, q_copy, queue, priority, run, user, tags, created_at, body"
+    "n, id, chain, s_copy, state, state_at, due_at, error, cause, result_bytes, truncated, attempt, r_copy, "
+    "started_at, ended_at, worker, host, pid, q_copy, queue, priority, run, user, tags, created_at, body"
 )
 SELECT: Final = f"SELECT {COLUMNS} FROM jobs"  # noqa: S608 - constants only
 PAGE: Final = 1000
@@ -79,7 +79,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     def row(self, now: float, **extras: Any) -> JobRow:
         """What is told of it. extras: what other tables know."""
         state = self.told(now)
-        is_due = self.state != state and self.state != "parked"
+        is_due = self.state not in (state, "parked")
         waits = state in ("scheduled", "retrying") or self.state == "parked"
         return JobRow(
             id=self.id,
@@ -209,8 +209,8 @@ def logs(
 ) -> list[LogChunk]:
     """Output as it came, run by run in the order in which it was read."""
     sql = (
-        "SELECT at, attempt, started_at, stream, offset_bytes, text FROM logs WHERE n = ?1 AND (?2 IS NULL OR attempt = ?2) "
-        "AND (?3 IS NULL OR stream = ?3) AND (?4 IS NULL OR at >= ?4) ORDER BY started_at, at, stream, offset_bytes"
+        "SELECT at, attempt, started_at, stream, offset_bytes, text FROM logs WHERE n = ?1 "
+        "AND (?2 IS NULL OR attempt = ?2) AND (?3 IS NULL OR stream = ?3) AND (?4 IS NULL OR at >= ?4) ORDER BY started_at, at, stream, offset_bytes"
     )
     names = LogChunk.__struct_fields__
     return [LogChunk(**dict(zip(names, row, strict=True))) for row in db.execute(sql, (n, attempt, stream, since))]

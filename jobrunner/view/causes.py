@@ -48,8 +48,8 @@ def innermost(traceback: str) -> tuple[str, str, str] | None:
 def group(name: str | None, error: Error, frame: str | None) -> str:
     """The cause group, such as `3f2a`.
 
-    name: as in a draft. A function's failures are alike by error class and place; a command's by exit code or signal and
-    the last line of its stderr, digits apart.
+    name: as in a draft. A function's failures are alike by error class and place; a command's by exit code or signal
+    and the last line of its stderr, digits apart.
     """
     if name is not None and name.startswith("/"):
         parts = (name, error.word, str(error.exit), _DIGITS.sub("", error.message))

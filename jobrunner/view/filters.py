@@ -62,7 +62,7 @@ def _word(word: str, now: float, user: str, prefixes: list[str]) -> Term:
     key, colon, value = word.partition(":")
     if colon and (key in KEYS or key.startswith("args.")):
         return _keyed(key, value, now)
-    parts = [_plain(part, word, user, prefixes) for part in word.split(",") if part]
+    parts = [_plain(part, user, prefixes) for part in word.split(",") if part]
     if not parts:
         raise BadFilter(problem="An empty word selects nothing.")
     ids = [term.parameters[0] for term in parts if term.sql == terms.EXACT_ID]
@@ -71,7 +71,7 @@ def _word(word: str, now: float, user: str, prefixes: list[str]) -> Term:
     return terms.any_of(parts)
 
 
-def _plain(part: str, word: str, user: str, prefixes: list[str]) -> Term:
+def _plain(part: str, user: str, prefixes: list[str]) -> Term:
     """`last`, `last:5`, an id or the beginning of one. Raises: BadFilter."""
     if found := _LAST.fullmatch(part):
         return terms.newest_of(user, int(found[1] or 1))
@@ -141,6 +141,6 @@ KEYS: Final[dict[str, Callable[[str, float], Term] | None]] = {
     "reason": lambda value, _now: terms.reason(value),
     "since": lambda value, now: Term("born >= ?", (terms.moment(value, now),)),
     "before": lambda value, now: Term("born < ?", (terms.moment(value, now),)),
-    "slower": lambda value, now: terms.slower(value, now),
+    "slower": terms.slower,
 }
 """Words with a colon, besides `args.NAME:` and `not:`."""

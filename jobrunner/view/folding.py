@@ -12,7 +12,8 @@ from jobrunner.broker.stream import Record
 from jobrunner.outcome import Error
 from jobrunner.view import causes, schema
 from jobrunner.view.draft import Draft
-from jobrunner.view.merge import Fact, Merge, split, unknown_row
+from jobrunner.view.facts import Fact, split, unknown_row
+from jobrunner.view.merge import Merge
 
 FACTS_AT_ONCE: Final = 5_000
 """A bulk record holds up to 500 facts."""

@@ -142,9 +142,10 @@ class _Recorder:
                         self.seen = None
                         continue
                     await self._read_to_end(tail)
-                    while is_following:
+                    if not is_following:
+                        return
+                    while True:
                         await self._take_more(tail)
-                return
             except ViewMoved:
                 continue
             except ViewDamaged:

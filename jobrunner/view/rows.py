@@ -176,7 +176,7 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CauseRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs with one cause. newest, oldest: when they died. task: a function or a program. error: headline of the newest.
+    """Dead jobs with one cause. newest, oldest: when they died. task: a function or a program. error: of the newest.
 
     place: `file:line` of the innermost frame of the user's code, of the newest.
     """

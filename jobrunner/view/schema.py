@@ -1,7 +1,7 @@
 """The tables of a view file, and the file itself: made, recognized, set aside.
 
-A job's row is the merged knowledge of all its events; `draft.py` says what its first columns mean. `n` is its rowid, and
-what belongs to a job is stored by it: then rows that are written together lie together, although ids are random.
+A job's row is the merged knowledge of all its events; `draft.py` says what its columns mean. `n` is its rowid, and what
+belongs to a job is stored by it: then rows that are written together lie together, although ids are random.
 """
 
 import os
@@ -70,11 +70,14 @@ DRAFT_COLUMNS: Final = Draft.__struct_fields__[:-2]
 """Columns that a fold reads; the last two, body and result, it only writes."""
 
 _NAMES = ", ".join(Draft.__struct_fields__)
-SELECT_DRAFTS: Final = f"SELECT {', '.join(DRAFT_COLUMNS)} FROM jobs WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
+_READ = ", ".join(DRAFT_COLUMNS)
+_SET = ", ".join(f"{name} = ?{place}" for place, name in enumerate(DRAFT_COLUMNS, 1) if name != "n")
+_COUNT = len(DRAFT_COLUMNS)
+SELECT_DRAFTS: Final = f"SELECT {_READ} FROM jobs WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
 INSERT_DRAFT: Final = f"INSERT INTO jobs ({_NAMES}) VALUES ({', '.join('?' * len(Draft.__struct_fields__))})"
 UPDATE_DRAFT: Final = (
-    f"UPDATE jobs SET {', '.join(f'{name} = ?{place}' for place, name in enumerate(DRAFT_COLUMNS, 1) if name != 'n')}, "  # noqa: S608
-    f"body = COALESCE(?{len(DRAFT_COLUMNS) + 1}, body), result = COALESCE(?{len(DRAFT_COLUMNS) + 2}, result) WHERE n = ?1"
+    f"UPDATE jobs SET {_SET}, body = COALESCE(?{_COUNT + 1}, body), "  # noqa: S608 - constants
+    f"result = COALESCE(?{_COUNT + 2}, result) WHERE n = ?1"
 )
 
 

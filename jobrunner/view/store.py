@@ -3,8 +3,8 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -38,7 +38,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, on_notice: Callable[[str], None] = lambda _: None) -> Self:
-        """Open or make the file, mode 0600. One that is damaged or foreign is set aside; `on_notice` gets a line about it.
+        """Open or make the file, mode 0600. One that is damaged or foreign is set aside, and `on_notice` told in a line.
 
         Raises: ViewUnusable.
         """
@@ -245,7 +245,7 @@ class Store:
             return asking.workers(self._db, time.time() - since_s)
 
     def counts(self, now: float) -> list[Counts]:
-        """Jobs by queue, by name: those with jobs that wait, run or are dead, or that did something in the last minute."""
+        """Jobs by queue, by name: of queues with jobs that wait, run or are dead, or with something in the last minute."""
         with self._checked():
             return summary.counts(self._db, now)
 

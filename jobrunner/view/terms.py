@@ -26,7 +26,8 @@ STORED: Final = {
 }
 """State as it is told -> states as they are stored that it can come from; the others are told as they are stored."""
 
-STATE_NOW: Final = "CASE WHEN state = 'parked' THEN 'queued' WHEN state IN ('scheduled', 'retrying') AND due_at <= ? THEN 'queued' ELSE state END"
+_DUE = "state IN ('scheduled', 'retrying') AND due_at <= ?"
+STATE_NOW: Final = f"CASE WHEN state = 'parked' OR ({_DUE}) THEN 'queued' ELSE state END"
 """The state as it is told; its parameter is the time."""
 
 _WHEN: Final = "2h · 2026-11-20 · '2026-11-20 07:00' · yesterday"
