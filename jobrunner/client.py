@@ -276,6 +276,8 @@ class Client:
                 job=msgspec.Raw(envelope.body),
                 priority=envelope.priority,
                 not_before=envelope.state.not_before_ms / 1000 or None,
+                chain=envelope.state.chain,
+                copy=envelope.state.copy,
             )
             for envelope in stored
         ]
