@@ -210,7 +210,8 @@ def logs(
     """Output as it came, run by run in the order in which it was read."""
     sql = (
         "SELECT at, attempt, started_at, stream, offset_bytes, text FROM logs WHERE n = ?1 "
-        "AND (?2 IS NULL OR attempt = ?2) AND (?3 IS NULL OR stream = ?3) AND (?4 IS NULL OR at >= ?4) ORDER BY started_at, at, stream, offset_bytes"
+        "AND (?2 IS NULL OR attempt = ?2) AND (?3 IS NULL OR stream = ?3) "
+        "AND (?4 IS NULL OR at >= ?4) ORDER BY started_at, at, stream, offset_bytes"
     )
     names = LogChunk.__struct_fields__
     return [LogChunk(**dict(zip(names, row, strict=True))) for row in db.execute(sql, (n, attempt, stream, since))]

@@ -1,7 +1,7 @@
 """What is known of one job, merged event by event: the same in whatever order they come, and however often.
 
-Each group of fields keeps the greatest of what was told, by a key of its own. A chain (`chain`: manual retries) begins all
-of them anew but the last, and events of an earlier chain no longer change them:
+Each group of fields keeps the greatest of what was told, by a key of its own. A new chain (a manual retry) begins
+all of them anew but the last, and events of an earlier chain no longer change them:
 - the state: an end goes before everything else (`rank`: succeeded, dead, cancelled, expired), then the higher copy,
   then what ended a copy (`final`: retrying, parked), then the later run (`run_at`), then how far it was (`phase`);
 - when it is due: the copy that will be due, then the time;

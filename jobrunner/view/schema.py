@@ -70,11 +70,12 @@ DRAFT_COLUMNS: Final = Draft.__struct_fields__[:-2]
 """Columns that a fold reads; the last two, body and result, it only writes."""
 
 _NAMES = ", ".join(Draft.__struct_fields__)
+_PLACES = ", ".join("?" * len(Draft.__struct_fields__))
 _READ = ", ".join(DRAFT_COLUMNS)
 _SET = ", ".join(f"{name} = ?{place}" for place, name in enumerate(DRAFT_COLUMNS, 1) if name != "n")
 _COUNT = len(DRAFT_COLUMNS)
 SELECT_DRAFTS: Final = f"SELECT {_READ} FROM jobs WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
-INSERT_DRAFT: Final = f"INSERT INTO jobs ({_NAMES}) VALUES ({', '.join('?' * len(Draft.__struct_fields__))})"
+INSERT_DRAFT: Final = f"INSERT INTO jobs ({_NAMES}) VALUES ({_PLACES})"  # noqa: S608 - constants
 UPDATE_DRAFT: Final = (
     f"UPDATE jobs SET {_SET}, body = COALESCE(?{_COUNT + 1}, body), "  # noqa: S608 - constants
     f"result = COALESCE(?{_COUNT + 2}, result) WHERE n = ?1"

@@ -38,7 +38,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, on_notice: Callable[[str], None] = lambda _: None) -> Self:
-        """Open or make the file, mode 0600. One that is damaged or foreign is set aside, and `on_notice` told in a line.
+        """Open or make the file, mode 0600. One that is damaged or foreign is set aside; `on_notice` gets a line then.
 
         Raises: ViewUnusable.
         """
@@ -245,7 +245,7 @@ class Store:
             return asking.workers(self._db, time.time() - since_s)
 
     def counts(self, now: float) -> list[Counts]:
-        """Jobs by queue, by name: of queues with jobs that wait, run or are dead, or with something in the last minute."""
+        """Jobs by queue, by name: of queues with jobs that wait, run or are dead, or that came or ended just now."""
         with self._checked():
             return summary.counts(self._db, now)
 
