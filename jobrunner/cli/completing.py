@@ -26,7 +26,7 @@ def remember(store: "Store") -> None:
 
     rows = store.jobs(parse(["all"], now=time.time(), user=""), limit=NEWEST)
     lines = [f"id\t{row.id[:8]}\t{cell(printable(f'{row.state} {row.name}'))}" for row in rows]
-    lines += [f"queue\t{cell(printable(row.queue))}\t" for row in store.counts(time.time())]
+    lines += [f"queue\t{cell(printable(row.queue))}\t" for row in store.counts(time.time()) if row.queue]
     text = "".join(f"{line}\n" for line in lines)
     path = state_dir() / FILE
     with contextlib.suppress(OSError):  # completion is a comfort: what cannot be written is left out

@@ -44,8 +44,9 @@ A line of --from: {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["prog
 @option("--from", metavar="FILE|-", help="Many jobs, one JSON object a line.")
 @option("--strict", is_flag=True, help="With --from: stop at the first line that is no job.")
 @option("--wait", is_flag=True, help="Wait and print the result; exit 0, or 1 if the job failed.")
+@option("-f", "--follow", is_flag=True, help="Show what it writes until its end; exit 0, or 1 if the job failed.")
 @option("--wait-timeout", type=POSITIVE_DURATION, metavar="DUR", help="Wait no longer; exit 124, the job goes on.")
-@option("--exit-code", is_flag=True, help="With --wait: the command's own exit code.")
+@option("--exit-code", is_flag=True, help="With --wait or --follow: the command's own exit code.")
 @option("-n", "--dry-run", is_flag=True, help="Print message and route, publish nothing.")
 @pass_shared
 @click.pass_context
@@ -76,7 +77,8 @@ def enqueue(ctx: click.Context, shared: Shared, /, target: str | None, args: tup
 
 def _refuse_clashes(target: str | None, tail: list[str] | None, options: dict[str, Any]) -> None:
     """Raises: OptionsClash for options that say two things at once, or one that has no use here."""
-    source, shell, wait = options["from"], options["shell"], options["wait"]
+    source, shell, follow = options["from"], options["shell"], options["follow"]
+    wait = options["wait"] or follow
     what = [
         f"the target '{target}'" if target is not None else "",
         "what stands after '--'" if tail is not None else "",
@@ -95,10 +97,11 @@ def _refuse_clashes(target: str | None, tail: list[str] | None, options: dict[st
         "--arg and --raw are for a function's arguments.": bool(options["arg"] or options["raw"])
         and (is_command or source is not None),
         "--strict is for --from.": options["strict"] and source is None,
-        "--wait-timeout needs --wait.": options["wait_timeout"] is not None and not wait,
-        "--exit-code needs --wait.": options["exit_code"] and not wait,
+        "--wait-timeout needs --wait or --follow.": options["wait_timeout"] is not None and not wait,
+        "--exit-code needs --wait or --follow.": options["exit_code"] and not wait,
         "--exit-code is for one job, --from holds many.": options["exit_code"] and source is not None,
-        "--dry-run queues nothing to --wait for.": options["dry_run"] and wait,
+        "--dry-run queues nothing to wait for.": options["dry_run"] and wait,
+        "--follow is for one job, --from holds many.": follow and source is not None,
     }
     for sentence, is_clash in clashes.items():
         if is_clash:

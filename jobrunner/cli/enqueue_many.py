@@ -81,7 +81,9 @@ class _Batch:
                 end = await watch.next(None if deadline is None else max(0.0, deadline - time.monotonic()))
                 if end is None:
                     jobs = f"{self._report.waiting} of {self._report.queued} jobs"
-                    raise WaitTimeout(after=format_about(timeout_s or 0.0), job_id=jobs, prefix="", hint="jobrunner list active")
+                    raise WaitTimeout(
+                        after=format_about(timeout_s or 0.0), job_id=jobs, prefix="", hint="jobrunner list state:active"
+                    )
                 self._report.ended(end)
 
     async def dry_run(self, handle: int) -> None:

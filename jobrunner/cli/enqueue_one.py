@@ -2,14 +2,15 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import msgspec
 
 from jobrunner.cli import out
 from jobrunner.cli.enqueue_plan import Plan, route_of
-from jobrunner.cli.enqueue_result import finish
+from jobrunner.cli.enqueue_result import Shows, finish
+from jobrunner.cli.phrases import prefix
 from jobrunner.cli.shared import Shared
 from jobrunner.client import Client
 from jobrunner.durations import format_about
@@ -26,7 +27,11 @@ def enqueue_one(shared: Shared, plan: Plan, options: Mapping[str, Any]) -> int:
         show_dry_run(shared, plan)
         return 0
     task = _One(shared, plan)
-    work = task.and_wait(options["wait_timeout"]) if options["wait"] else task.alone()
+    work: Coroutine[Any, Any, End | None]
+    if options["follow"]:
+        work = task.and_follow(options["wait_timeout"])
+    else:
+        work = task.and_wait(options["wait_timeout"]) if options["wait"] else task.alone()
     try:
         end = asyncio.run(work)
     except KeyboardInterrupt as exc:
@@ -34,7 +39,8 @@ def enqueue_one(shared: Shared, plan: Plan, options: Mapping[str, Any]) -> int:
         raise
     if end is None:
         return 0
-    return finish(shared, plan, end, task.document(), exit_code=options["exit_code"])
+    shows = Shows.ALL if not options["follow"] else Shows.RESULT if options["wait"] else Shows.NOTHING
+    return finish(shared, plan, end, task.document(), exit_code=options["exit_code"], shows=shows)
 
 
 class _One:
@@ -62,9 +68,34 @@ class _One:
             self._warn()
             end = await watch.next(timeout_s)
         if end is None:
-            # no hint yet: nothing but --wait itself can wait, and the same line again would queue a second job
-            raise WaitTimeout(after=format_about(timeout_s or 0.0), job_id=job_id[:8], full_id=job_id, hint="")
+            raise self._too_long(timeout_s)
         return end
+
+    async def and_follow(self, timeout_s: float | None) -> End:
+        """Queue it, show what it writes and give its end. Raises: WaitTimeout."""
+        from jobrunner.cli.following import Following
+        from jobrunner.cli.live import Live
+        from jobrunner.cli.output_print import Printer
+        from jobrunner.cli.pieces import Unfold
+
+        job_id = self._plan.envelope.job.id
+        printer = Printer(self._shared, splits=True)
+        following = Following(printer, {job_id: Unfold(job_id)})
+        async with self._client as client, Live(self._shared.settings, {job_id: 0}) as live:
+            await self._publish(client)
+            self._warn()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await following.to_the_end(live)
+            except TimeoutError as exc:
+                raise self._too_long(timeout_s) from exc
+            finally:
+                printer.close()
+        return following.ends[job_id]
+
+    def _too_long(self, timeout_s: float | None) -> WaitTimeout:
+        job_id = self._plan.envelope.job.id
+        return WaitTimeout(after=format_about(timeout_s or 0.0), job_id=job_id[:8], prefix=prefix(job_id))
 
     async def _publish(self, client: Client) -> None:
         await client.enqueue(self._plan.envelope)
@@ -77,7 +108,7 @@ class _One:
         """How it stands at Ctrl-C."""
         job_id = self._plan.envelope.job.id
         if self._is_queued:
-            return f"{job_id[:8]} goes on. Its id: {job_id}"
+            return f"{job_id[:8]} goes on. jobrunner wait {prefix(job_id)}"
         return f"{job_id[:8]} may be queued or not. Again with --id {job_id}"
 
     def _echo(self) -> None:
@@ -92,6 +123,8 @@ class _One:
             shown = out.printable(self._plan.shown)
             arrow = out.plain("→", sys.stdout)
             out.emit(f"{self._shared.mark('✓')} {job.id[:8]}  {shown}  {arrow} {job.queue}{due}{note}")
+            if self._consumers != 0:
+                self._shared.talk(f"  Follow it:  jobrunner logs -f {prefix(job.id)}")
         self._warn()
 
     def _warn(self) -> None:

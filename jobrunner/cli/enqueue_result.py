@@ -1,28 +1,43 @@
 """The end of a job, for whoever waited for it: its result on stdout, its failure on stderr, an exit code."""
 
+import enum
 import signal
 import sys
 from typing import Any
 
 import msgspec
 
-from jobrunner.cli import failures, out
+from jobrunner.cli import failures, out, phrases
 from jobrunner.cli.enqueue_plan import Plan
-from jobrunner.cli.phrases import prefix
+from jobrunner.cli.pieces import rest_of
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import JobCancelled, JobExpired, JobFailed, JobrunnerError, ResultCut
 from jobrunner.events import Stream
 from jobrunner.watch import End
 
 
-def finish(shared: Shared, plan: Plan, end: End, document: dict[str, Any], *, exit_code: bool) -> int:
+class Shows(enum.Enum):
+    """What of an end is still to be shown: result and output, the result of a function, or nothing."""
+
+    ALL = enum.auto()
+    RESULT = enum.auto()
+    NOTHING = enum.auto()
+
+
+def finish(
+    shared: Shared, plan: Plan, end: End, document: dict[str, Any], *, exit_code: bool, shows: Shows = Shows.ALL
+) -> int:
     """Show how a job ended. Gives the exit code: 0, 1, 5 for a result that was cut, or the command's own."""
     is_command = plan.envelope.job.argv is not None
     error = failure_of(end)
     if shared.json:
         out.emit_json(document | facts(end))
+    elif shows is Shows.NOTHING or (shows is Shows.RESULT and is_command):
+        if end.state == "succeeded":
+            took = "" if end.took_s is None else f"  {phrases.took(end.took_s)}"
+            shared.talk(f"{out.mark('✓', shared.color, sys.stderr)} {end.id[:8]} succeeded{took}")
     elif end.state == "succeeded":
-        _show_result(end, is_command=is_command)
+        show_result(end, is_command=is_command)
     elif is_command:
         _pass_on(end.stdout, sys.stdout)
         _pass_on(end.stderr, sys.stderr)
@@ -51,7 +66,7 @@ def failure_of(end: End) -> JobrunnerError | None:
         case _:
             tries = f"{end.attempt} {'try' if end.attempt == 1 else 'tries'}"
             reason = end.error.headline if end.error else "no reason given"
-            return JobFailed(job_id=short, prefix=prefix(short), tries=tries, error=reason)
+            return JobFailed(job_id=short, prefix=phrases.prefix(short), tries=tries, error=reason)
 
 
 def _own_code(end: End) -> int | None:
@@ -64,7 +79,8 @@ def _own_code(end: End) -> int | None:
     return error.exit
 
 
-def _show_result(end: End, *, is_command: bool) -> None:
+def show_result(end: End, *, is_command: bool) -> None:
+    """The result of one that succeeded: JSON of a function, the stdout of a command as it was."""
     value = bytes(end.result or b"null")
     if not is_command:
         out.emit(out.printable(value.decode()) if sys.stdout.isatty() else value.decode())
@@ -81,9 +97,7 @@ def _text(stream: Stream | None) -> str:
     """What was kept of an output, the gap shown."""
     if stream is None:
         return ""
-    kept = len(stream.head.encode()) + len(stream.tail.encode())
-    gap = f"\n… {stream.total_bytes - kept} bytes not kept …\n" if stream.tail and stream.total_bytes > kept else ""
-    return stream.head + gap + stream.tail
+    return stream.head + rest_of(stream)
 
 
 def _write(text: str, target: Any) -> None:

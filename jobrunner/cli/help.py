@@ -22,15 +22,43 @@ EXIT_CODES = {
 }
 
 
+FILTERS = """\
+Words that select jobs, for list, logs, wait, retry, cancel and dead. A job must fit every word; what stands between
+commas are alternatives.
+
+  k7f2                      an id, or its beginning: 4 of its 16 characters or more
+  last, last:5, all         the newest of yours; everything
+  state:dead,retrying       scheduled queued running retrying succeeded dead cancelled expired;
+                            failed is dead,retrying; active is all that has not ended
+  queue:video queue:img-*   exact, or a pattern with *
+  task:tasks.resize         a function, also by its last part, task:resize; a command by its program
+  tag:import run:crawl      likewise; also worker: host: user:
+  args.user_id:42           a keyword argument; args.0: is the first positional one; numbers compare as numbers
+  error:TimeoutError        the class of the error
+  cause:3f2a                a group of failures with one cause
+  exit:137                  the exit code of a command
+  reason:timeout            exit error permanent cannot_start crash timeout bad_result not_allowed unsigned malformed
+                            too_large poison unknown_function
+  since:2h before:2026-11-20   created after, before
+  slower:30s                ran longer than that, or has been running for longer
+  not:queue:low             the opposite of a word
+
+Without a word: list takes everything; show, logs, result and wait take your newest job;
+retry and cancel need one.
+Ids come first in a pipe:  jobrunner list state:dead | cut -f 1"""
+
+
 @command("help")
-@click.argument("topic", nargs=-1, metavar="[COMMAND | exit-codes | errors]")
+@click.argument("topic", nargs=-1, metavar="[COMMAND | filters | exit-codes | errors]")
 @click.pass_context
 def help_command(ctx: click.Context, topic: tuple[str, ...]) -> None:
-    """Help on a command, on exit codes or on errors."""
+    """Help on a command, on the words that select jobs, on exit codes or on errors."""
     root = ctx.find_root()
     match topic:
         case ():
             click.echo(root.get_help())
+        case ("filters",):
+            out.emit(out.plain(FILTERS, sys.stdout))
         case ("exit-codes",):
             out.emit("\n".join(f"{code:<4} {meaning}" for code, meaning in EXIT_CODES.items()))
         case ("errors",):

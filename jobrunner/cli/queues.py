@@ -6,7 +6,9 @@ import click
 
 from jobrunner.cli import out
 from jobrunner.cli.command import group, option, pass_shared
+from jobrunner.cli.completing import complete_queues
 from jobrunner.cli.shared import Shared
+from jobrunner.cli.viewing import no_sync_option
 
 
 @group("queues")
@@ -14,46 +16,19 @@ def queues() -> None:
     """Look at queues, create them, empty them."""
 
 
-@queues.command("list", short_help="Ready messages and consumers.")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@queues.command("list", short_help="What they hold, and who listens.")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_queues)
+@no_sync_option
 @pass_shared
-def list_queues(shared: Shared, names: tuple[str, ...]) -> int:
-    """Messages ready and consumers of queues: those named, else task_queue, the dead and the unrouted.
+def list_queues(shared: Shared, names: tuple[str, ...], *, no_sync: bool) -> int:
+    """Queues with their messages, jobs and consumers: those named, else those with jobs, the dead and the unrouted.
 
-    Exit 4 if a queue that was named does not exist.
+    READY and CONSUMERS are what the broker counts now, the rest is from the ledger. Piped: name, ready, consumers,
+    running, later, dead, oldest in seconds. Exit 4 if a queue that was named does not exist.
     """
-    import asyncio
+    from jobrunner.cli.queues_list import list_all
 
-    from jobrunner.broker import topology
-    from jobrunner.cli.queues_work import depths
-
-    wanted = names or (topology.DEFAULT_QUEUE, topology.DEAD, topology.UNROUTED)
-    found = asyncio.run(depths(shared.settings, wanted))
-    missing = [name for name, depth in found.items() if depth is None]
-    rows = [(name, *depth) for name, depth in found.items() if depth is not None]
-    if shared.json:
-        out.emit_json({"queues": [{"name": name, "ready": ready, "consumers": users} for name, ready, users in rows]})
-    else:
-        _show_rows(
-            [(name, f"{ready:,}" if sys.stdout.isatty() else str(ready), str(users)) for name, ready, users in rows]
-        )
-    if names and missing:
-        from jobrunner.errors import NotFound
-
-        shown = ", ".join(f"'{name}'" for name in missing)
-        raise NotFound(message=f"There is no queue {shown}.", hint=f"jobrunner queues declare {missing[0]}")
-    return 0
-
-
-def _show_rows(rows: list[tuple[str, str, str]]) -> None:
-    if not sys.stdout.isatty():
-        for row in rows:
-            out.emit("\t".join(out.cell(column) for column in row))
-        return
-    table = [("QUEUE", "READY", "CONSUMERS"), *((out.printable(name), *rest) for name, *rest in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    for name, ready, users in table:
-        out.emit(f"{name:<{widths[0]}}  {ready:>{widths[1]}}  {users:>{widths[2]}}")
+    return list_all(shared, names, no_sync=no_sync)
 
 
 @queues.command("declare", short_help="Create or check all that is needed.")

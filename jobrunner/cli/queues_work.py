@@ -1,14 +1,14 @@
 """What `jobrunner queues` asks of the broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.publisher import Publisher
 from jobrunner.broker.topology import Binding, Exchange, Queue
+from jobrunner.cli.asking import connected
 from jobrunner.config import Settings
 from jobrunner.errors import BadValue, EntityDiffers, NotFound, QueueNotEmpty
 
@@ -22,22 +22,9 @@ class Report:
     differ: list[str] = field(default_factory=list)
 
 
-@asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Connection]:
-    """A connection for one command. Raises: the broker's errors."""
-    connection = Connection(
-        settings.url, role="queues", notify=lambda _: None, connect_timeout_s=settings.connect_timeout_s
-    )
-    await connection.connect_once()
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
 async def depths(settings: Settings, names: Sequence[str]) -> dict[str, tuple[int, int] | None]:
     """Ready messages and consumers of each queue; None: there is no such queue."""
-    async with connected(settings) as connection:
+    async with connected(settings, "queues") as connection:
         return {name: await declare.queue_depth(connection, name) for name in names}
 
 
@@ -45,7 +32,7 @@ async def declare_all(settings: Settings, names: Sequence[str]) -> Report:
     """Everything of ours and the user's queues of these names: created, found right, or found different."""
     report = Report()
     user_queues = {topology.user_queue(name).name for name in names}
-    async with connected(settings) as connection:
+    async with connected(settings, "queues") as connection:
         has_ledger = await declare.exists(connection, [Queue(topology.LEDGER, {})])
         declared = topology.everything(list(names))
         for entity in declared:
@@ -82,7 +69,7 @@ async def replace_queue(settings: Settings, name: str) -> None:
         raise BadValue(problem=f"'{name}' is not one of jobrunner's own queues.", hint="jobrunner queues declare")
     if name in (topology.LEDGER, topology.CANCELS):
         raise BadValue(problem=f"'{name}' is the history itself; it is never thrown away.", hint="another vhost")
-    async with connected(settings) as connection:
+    async with connected(settings, "queues") as connection:
         for _ in range(3):  # more than once: a queue's leader may not have answered in time, and then it counts 0
             depth = await declare.queue_depth(connection, name)
             if depth is None:

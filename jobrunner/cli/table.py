@@ -17,19 +17,31 @@ class Entry(NamedTuple):
 COMMANDS: Final = {
     "enqueue": Entry("jobrunner.cli.enqueue:enqueue", "Run", "queue a Python function or a command"),
     "worker": Entry("jobrunner.cli.worker:worker", "Run", "run queued jobs on this machine"),
+    "status": Entry("jobrunner.cli.status:status", "Look", "queues, workers, and what is wrong"),
+    "list": Entry("jobrunner.cli.list:list_jobs", "Look", "the jobs that a filter selects"),
+    "show": Entry("jobrunner.cli.show:show", "Look", "one job, and why it does not run"),
+    "logs": Entry("jobrunner.cli.output:logs", "Look", "what jobs wrote, live with -f"),
+    "result": Entry("jobrunner.cli.result:result", "Look", "what a job returned"),
+    "wait": Entry("jobrunner.cli.wait:wait", "Look", "wait for jobs to end"),
+    "events": Entry("jobrunner.cli.events:events", "Look", "the history itself, as it is written"),
     "queues": Entry("jobrunner.cli.queues:queues", "Operate", "list, declare or empty queues"),
+    "workers": Entry("jobrunner.cli.workers:workers", "Operate", "list workers, ask them"),
     "dev": Entry("jobrunner.cli.dev:dev", "Set up", "try it now: broker + worker"),
     "broker": Entry("jobrunner.cli.broker:broker", "Set up", "a private RabbitMQ on this machine"),
     "config": Entry("jobrunner.cli.config:config", "Set up", "what is configured, and where"),
     "completion": Entry("jobrunner.cli.completion:completion", "Set up", "completion for your shell"),
-    "help": Entry("jobrunner.cli.help:help_command", "", "help on a command, exit codes or errors"),
+    "help": Entry("jobrunner.cli.help:help_command", "", "help on a command, filters, exit codes or errors"),
 }
 """Name -> entry, in the order of the overview. A command without a section is not shown there."""
 
 
+ALIASES: Final = {"ls": "list", "ps": "status"}
+"""Other names, not shown."""
+
+
 def load(name: str) -> click.Command | None:
     """The command of that name, its module imported now; None if there is no such command."""
-    entry = COMMANDS.get(name)
+    entry = COMMANDS.get(ALIASES.get(name, name))
     if entry is None:
         return None
     module, _, attribute = entry.target.partition(":")

@@ -1,10 +1,9 @@
-"""The local view for commands that look: opened, brought up to date, asked with the words that were typed."""
+"""The local view for commands that look: opened and brought up to date."""
 
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from jobrunner.cli import out
@@ -12,14 +11,13 @@ from jobrunner.cli.command import option
 from jobrunner.cli.shared import Shared
 
 if TYPE_CHECKING:
-    from jobrunner.view.filters import Filter
-    from jobrunner.view.rows import JobRow
+    import asyncio
+
     from jobrunner.view.store import Store
 
 QUIET_S: Final = 0.5
 """So long reading goes on without a word."""
 REDRAW_S: Final = 0.1
-_ID_WORD = re.compile(r"[0-9a-hjkmnp-tv-z]{4,16}")
 
 
 def no_sync_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,91 +87,30 @@ def current(shared: Shared, *, no_sync: bool) -> Iterator["Store"]:
         yield store
 
 
-def is_id_word(word: str) -> bool:
-    """Whether a word of a filter is an id or the beginning of one."""
-    return _ID_WORD.fullmatch(word) is not None
+@asynccontextmanager
+async def following(shared: Shared, store: "Store") -> "AsyncIterator[asyncio.Task[None]]":
+    """The view, up to date and kept so: gives the task that does it, whose error says why it cannot go on."""
+    import asyncio
+
+    from jobrunner.view.recorder import follow
+
+    await catch_up(shared, store)
+    task = asyncio.create_task(follow(store, shared.settings.url, lambda _records: None))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
-def one_job(store: "Store", word: str | None) -> "JobRow":
-    """The job of an id, of the beginning of one, or the newest of this user. Raises: NotFound, AmbiguousId."""
-    from jobrunner.errors import NotFound
+def handle(store: "Store", job_id: str) -> str:
+    """The beginning of an id, four characters or more, that no other job shares."""
+    from jobrunner.errors import JobrunnerError
 
-    if word is not None and is_id_word(word):
-        row = store.job(store.resolve(word))
-        if row is not None:
-            return row
-    rows = store.jobs(parsed([word or "last"], default="last"), limit=2)
-    if not rows and word in (None, "last"):
-        raise NotFound(message="No job of yours is known.", hint="jobrunner list")
-    if len(rows) != 1:
-        return _not_one(store, word or "last", len(rows))
-    return rows[0]
-
-
-def _not_one(store: "Store", word: str, count: int) -> "JobRow":
-    """Raises: NotFound for a word that selects no job or several."""
-    from jobrunner.errors import NotFound
-
-    if not count and ":" not in word:
-        store.resolve(word)
-    what = "No job matches" if not count else "More than one job matches"
-    raise NotFound(message=f"{what} {word}.", hint=f"jobrunner list {word}")
-
-
-def parsed(words: Sequence[str], *, default: str) -> "Filter":
-    """The filter that these words mean, now and for this user. Raises: the usage errors of filters."""
-    from jobrunner.client import whoami
-    from jobrunner.view.filters import parse
-
-    return parse(list(words), now=time.time(), user=whoami(), default=default)
-
-
-def some_jobs(store: "Store", words: Sequence[str], *, default: str) -> list["JobRow"]:
-    """The jobs that these words select, oldest first; several ids select all of them.
-
-    Raises: NotFound for an id that is not known and where nothing matches, AmbiguousId, the usage errors of filters.
-    """
-    from jobrunner.errors import NotFound
-
-    ids = [store.resolve(word) for word in words if is_id_word(word)]
-    others = [word for word in words if not is_id_word(word)]
-    if ids and not others:
-        return [row for job_id in dict.fromkeys(ids) if (row := store.job(job_id)) is not None]
-    where = parsed([*others, ",".join(dict.fromkeys(ids))] if ids else others, default=default)
-    rows = store.jobs(where, limit=None, sort="created", reverse=True)
-    if not rows:
-        raise NotFound(message=nothing(store, words) if words else "No job of yours is known.", hint="jobrunner list")
-    return rows
-
-
-_LONE: Final = {
-    "succeeded": "Nothing has succeeded.",
-    "expired": "Nothing has expired.",
-    "failed": "Nothing has failed.",
-    "cancelled": "Nothing was cancelled.",
-    "active": "Nothing is queued or running.",
-}
-
-
-def nothing(store: "Store", words: Sequence[str]) -> str:
-    """What to say where no job matches."""
-    if not words or list(words) == ["all"]:
-        return "There are no jobs."
-    if len(words) == 1 and words[0].startswith("state:") and "," not in words[0]:
-        state = words[0].removeprefix("state:")
-        return _LONE.get(state, f"Nothing is {state}.")
-    sentence = f"No job matches {' '.join(words)}."
-    if any("queue:" in word for word in words):
-        queues = sorted(row.queue for row in store.counts(time.time()))
-        sentence += f" Queues with jobs: {', '.join(queues)}" if queues else ""
-    return sentence
-
-
-def ids_from_stdin(words: Sequence[str]) -> list[str]:
-    """The words, with `-` replaced by the ids on stdin: the first column of each line."""
-    if "-" not in words:
-        return list(words)
-    if sys.stdin.isatty():
-        out.say("reading; end with Ctrl-D")
-    ids = [line.split()[0] for line in sys.stdin if line.strip()]
-    return [each for word in words for each in (ids if word == "-" else [word])]
+    for length in (4, 6, 8):
+        try:
+            if store.resolve(job_id[:length]) == job_id:
+                return job_id[:length]
+        except JobrunnerError:  # fits more than one
+            continue
+    return job_id

@@ -20,7 +20,8 @@ Run jobs on one machine or many, through RabbitMQ.
   jobrunner enqueue -- ffmpeg -i a.mov a.mp4  queue a command
 
 Run      enqueue  worker
-Operate  queues
+Look     status  list  show  logs  result  wait  events
+Operate  queues  workers
 Set up   dev  broker  config  completion
 
 Every command: --help.

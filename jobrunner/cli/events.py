@@ -1,0 +1,52 @@
+"""`jobrunner events`: the ledger itself, record by record."""
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from jobrunner.cli.command import command, option, pass_shared
+from jobrunner.cli.completing import complete_ids
+from jobrunner.cli.kinds import POSITIVE_DURATION
+from jobrunner.cli.shared import Shared
+
+EXAMPLES = """\b
+  jobrunner events --follow
+  jobrunner events k7f2 --since 2d
+  jobrunner events --kind dead,expired --follow --json
+
+What each kind means and holds is in the page on the wire format. Nothing is kept here: the ledger is read each time."""
+
+
+@command("events", epilog=EXAMPLES)
+@click.argument("words", nargs=-1, metavar="[ID]...", shell_complete=complete_ids)
+@option("-f", "--follow", is_flag=True, help="Go on with those that come; from now on, if there is no --since.")
+@option("--since", type=POSITIVE_DURATION, metavar="DUR", show_default="1h", help="From so long ago on.")
+@option("--kind", metavar="K,K", help="Only these kinds, such as dead,expired,worker.")
+@pass_shared
+def events(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:
+    """What was recorded of jobs and workers, as it was recorded; with --json each event whole.
+
+    ID: only events of jobs whose id begins so. Piped: time, kind, id, what it says.
+    """
+    import asyncio
+
+    from jobrunner.cli.events_read import Wanted, records
+    from jobrunner.cli.events_text import show
+
+    wanted = Wanted(words, options["kind"])
+    since_s = options["since"]
+    if since_s is None and not options["follow"]:
+        since_s = 3600.0
+    start = None if since_s is None else time.time() - since_s
+
+    async def run() -> None:
+        async for record in records(shared.settings, start=start, follows=options["follow"]):
+            if wanted.takes(record):
+                show(shared, record)
+                if options["follow"]:
+                    sys.stdout.flush()
+
+    asyncio.run(run())
+    return 0

@@ -1,0 +1,144 @@
+"""The records of the ledger, from a time on, to its present end or for ever."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from jobrunner import events
+from jobrunner.broker import topology
+from jobrunner.broker.connection import Connection
+from jobrunner.broker.declare import Missing
+from jobrunner.broker.stream import Record, Start, StreamReader
+from jobrunner.config import Settings
+from jobrunner.errors import BadValue, BrokerLost, JobrunnerError
+
+IDLE_S: Final = 0.3
+"""So long without a record: the end of the ledger, which has no mark."""
+MISSING_AGAIN_S: Final = 1.0
+"""Between two looks for a ledger that does not exist yet."""
+
+
+class Wanted:
+    """Which records to show. words: beginnings of ids. kinds: as typed, with commas. Raises: BadValue."""
+
+    def __init__(self, words: Sequence[str], kinds: str | None) -> None:
+        self._prefixes = tuple(word.lower() for word in words)
+        self._kinds = frozenset(kinds.split(",")) if kinds else frozenset()
+        for kind in self._kinds - events.KINDS.keys():
+            from jobrunner.cli.table import nearest
+
+            known = list(events.KINDS)
+            raise BadValue(problem=f"There is no kind of event '{kind}'.{nearest(kind, known)}", hint=", ".join(known))
+
+    def takes(self, record: Record) -> bool:
+        """Whether a record is one of them. Only those that came through the events exchange count."""
+        if record.exchange != topology.EVENTS:
+            return False
+        kind, _, job_id = record.key.partition(".")[0], "", record.key.rpartition(".")[2]
+        if self._kinds and kind not in self._kinds:
+            return False
+        if not self._prefixes or job_id.startswith(self._prefixes):
+            return True
+        return kind in ("queued", "cancel") and any(f'"{prefix}'.encode() in record.body for prefix in self._prefixes)
+
+
+async def records(settings: Settings, *, start: float | None, follows: bool) -> AsyncIterator[Record]:
+    """Records from a time on (seconds since the epoch; None: from now on), in order; across lost connections.
+
+    Raises: the broker's errors. A ledger that does not exist is an empty one.
+    """
+    reading = _Reading(settings, "next" if start is None else datetime.fromtimestamp(start, UTC))
+    await reading.open()
+    try:
+        while True:
+            record = await reading.next(None if follows else IDLE_S)
+            if record is None:
+                return
+            yield record
+            if not follows and _is_later(record, reading.begun):
+                return
+    finally:
+        await reading.close()
+
+
+def _is_later(record: Record, begun: float) -> bool:
+    try:
+        return events.decode(record.body).at > begun
+    except ValueError:
+        return False
+
+
+class _Reading:
+    """The stream across connections: each new one goes on after the last record."""
+
+    def __init__(self, settings: Settings, start: Start) -> None:
+        self.begun = time.time()
+        self._start: Start = start
+        self._found: deque[Record] = deque()
+        self._changed = asyncio.Event()
+        self._error: JobrunnerError | None = None
+        self._is_missing = False
+        self._reader: StreamReader | None = None
+        self._again: asyncio.TimerHandle | None = None
+        timeout_s = settings.connect_timeout_s
+        self._connection = Connection(settings.url, role="events", notify=lambda _: None, connect_timeout_s=timeout_s)
+
+    async def open(self) -> None:
+        """Connect and begin. Raises: the broker's errors."""
+        await self._connection.connect_once()
+        self._connection.attach(self)
+
+    def connection_up(self) -> None:
+        """Begin, or go on."""
+        self._reader = StreamReader(self._connection, topology.LEDGER, self._take, self._ended)
+        self._reader.start(self._start)
+
+    def connection_down(self) -> None:
+        """The next connection goes on."""
+        self._reader = None
+
+    def _take(self, record: Record) -> None:
+        self._start = record.offset + 1
+        self._found.append(record)
+        self._changed.set()
+
+    def _ended(self, reason: Exception) -> None:
+        if isinstance(reason, Missing):
+            self._is_missing = True
+            self._start = "first"  # all of it is new, once it exists
+            loop = asyncio.get_running_loop()
+            self._again = loop.call_later(MISSING_AGAIN_S, self._look_again)
+        elif isinstance(reason, JobrunnerError) and not isinstance(reason, BrokerLost):
+            self._error = reason
+        self._changed.set()
+
+    def _look_again(self) -> None:
+        if self._connection.is_open:
+            self.connection_up()
+
+    async def next(self, idle_s: float | None) -> Record | None:
+        """The next record; None when none came for so long. Raises: what ended the reading for good."""
+        while not self._found:
+            if self._error is not None:
+                raise self._error
+            if self._is_missing and idle_s is not None:
+                return None
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(idle_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                return None
+        return self._found.popleft()
+
+    async def close(self) -> None:
+        """Leave."""
+        if self._again is not None:
+            self._again.cancel()
+        if self._reader is not None:
+            self._reader.close()
+        self._connection.detach(self)
+        await self._connection.close()

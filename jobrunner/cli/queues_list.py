@@ -1,0 +1,94 @@
+"""`jobrunner queues list`: what the broker counts, beside what the ledger tells."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jobrunner.broker import topology
+from jobrunner.cli import out, phrases
+from jobrunner.cli.asking import connected, depths
+from jobrunner.cli.shared import Shared
+from jobrunner.cli.status_facts import QueueFacts
+from jobrunner.cli.viewing import catch_up, opened
+from jobrunner.errors import NotFound, PermissionRefused
+from jobrunner.view.rows import Counts
+
+if TYPE_CHECKING:
+    from jobrunner.view.store import Store
+
+OURS = (topology.DEAD, topology.UNROUTED)
+
+
+def list_all(shared: Shared, names: Sequence[str], *, no_sync: bool) -> int:
+    """Ask and write. Raises: NotFound for a queue that was named and does not exist."""
+    with opened(shared) as store:
+        rows = asyncio.run(_gather(shared, store, names, no_sync=no_sync))
+    now = time.time()
+    found = [row for row in rows if row.ready is not None]
+    if shared.json:
+        out.emit_json({"queues": [_document(row, now) for row in found]})
+    elif sys.stdout.isatty():
+        _draw(found, now, shared.color)
+    else:
+        for row in found:
+            out.emit(_piped(row, now))
+    missing = [row.name for row in rows if row.ready is None]
+    if names and missing:
+        shown = ", ".join(f"'{name}'" for name in missing)
+        raise NotFound(message=f"There is no queue {shown}.", hint=f"jobrunner queues declare {missing[0]}")
+    return 0
+
+
+async def _gather(shared: Shared, store: "Store", names: Sequence[str], *, no_sync: bool) -> list[QueueFacts]:
+    try:
+        await catch_up(shared, store, no_sync=no_sync)
+    except PermissionRefused as exc:  # who may look at a queue need not be one who may read the ledger
+        shared.warn(f"{exc.message} Only what the broker counts is current.")
+    counts = {row.queue: row for row in store.counts(time.time()) if row.queue}
+    wanted = list(dict.fromkeys(names)) or [*sorted({topology.DEFAULT_QUEUE, *counts}), *OURS]
+    async with connected(shared.settings, "queues") as connection:
+        found = await depths(connection, wanted)
+    rows = [QueueFacts(name, counts.get(name) or Counts(queue=name)) for name in wanted]
+    for row in rows:
+        row.ready, row.consumers = found[row.name] or (None, None)
+    return rows
+
+
+def _document(row: QueueFacts, now: float) -> dict[str, object]:
+    counts = row.counts
+    return {
+        "name": row.name,
+        "ready": row.ready,
+        "consumers": row.consumers,
+        "running": counts.running,
+        "later": counts.later,
+        "dead": counts.dead,
+        "oldest_s": row.oldest_s(now),
+    }
+
+
+def _piped(row: QueueFacts, now: float) -> str:
+    counts, oldest_s = row.counts, row.oldest_s(now)
+    numbers = [row.ready, row.consumers, counts.running, counts.later, counts.dead]
+    oldest = "" if oldest_s is None else f"{oldest_s:.1f}"
+    return "\t".join([out.cell(row.name), *("" if number is None else str(number) for number in numbers), oldest])
+
+
+def _draw(rows: Sequence[QueueFacts], now: float, color: str) -> None:
+    from jobrunner.cli.draw import Cell, Column, table
+
+    titles = ("READY", "RUNNING", "LATER", "DEAD", "OLDEST", "CONSUMERS")
+
+    def cells(row: QueueFacts) -> list[Cell]:
+        counts, oldest_s = row.counts, row.oldest_s(now)
+        numbers = (row.ready, counts.running, counts.later, counts.dead)
+        shown: list[Cell] = [out.printable(row.name), *(f"{number or 0:,}" for number in numbers)]
+        if row.name in OURS:
+            shown[2:] = [phrases.NOTHING] * 3
+        oldest = phrases.NOTHING if oldest_s is None else phrases.took(round(oldest_s))
+        return [*shown, oldest, f"{row.consumers or 0:,}"]
+
+    columns = [Column("QUEUE", flexible=True), *(Column(title, right=True) for title in titles)]
+    out.emit(table(columns, map(cells, rows), color))

@@ -1,0 +1,200 @@
+"""What `jobrunner status` knows: from the view and from the broker, and what is wrong with it."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from jobrunner.broker import topology
+from jobrunner.broker.control import Reply
+from jobrunner.cli import phrases
+from jobrunner.cli.asking import PING_S, connected, depths, ping
+from jobrunner.cli.shared import Shared
+from jobrunner.view.rows import Counts, WorkerRow
+
+if TYPE_CHECKING:
+    from jobrunner.view.store import Store
+
+GROWS_PER_S: Final = 0.5
+"""A queue that grows by less does not make a problem."""
+DEPTHS_AT_MOST: Final = 100
+"""Queues that are asked for their depth."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """level: warning or error. fix: a command, or nothing."""
+
+    level: str
+    code: str
+    text: str
+    fix: str
+
+
+@dataclass
+class QueueFacts:
+    """One queue. ready, consumers: as the broker counts now; None where it was not asked or has no such queue."""
+
+    name: str
+    counts: Counts
+    ready: int | None = None
+    consumers: int | None = None
+
+    def oldest_s(self, now: float) -> float | None:
+        """How long the oldest job that is due has waited."""
+        return None if self.counts.oldest_at is None else max(0.0, now - self.counts.oldest_at)
+
+
+@dataclass
+class Facts:
+    """replies: None when workers were not asked. unrouted: messages that no queue took."""
+
+    now: float
+    queues: list[QueueFacts]
+    known: list[WorkerRow]
+    causes: int = 0
+    newest_dead: float | None = None
+    product: str | None = None
+    version: str | None = None
+    blocked: str | None = None
+    replies: list[Reply] | None = None
+    unrouted: int = 0
+    behind_s: float = 0.0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def live(self) -> list[WorkerRow]:
+        """Workers that have started and not stopped."""
+        return [row for row in self.known if row.phase != "offline" and self.now - row.seen_at < VANISHED_S]
+
+    @property
+    def silent(self) -> list[WorkerRow]:
+        """Those of them that did not answer."""
+        answered = {reply.worker for reply in self.replies or ()}
+        return [] if self.replies is None else [row for row in self.live if row.name not in answered]
+
+    @property
+    def expected(self) -> int:
+        """How many workers should answer."""
+        return len({row.name for row in self.live} | {reply.worker for reply in self.replies or ()})
+
+
+VANISHED_S: Final = 600.0
+"""A worker that never said that it stops is missed for so long."""
+
+
+def names_of(store: "Store", counts: Mapping[str, Counts], words: Sequence[str]) -> list[str]:
+    """The queues to show: those typed, else those with jobs or with a worker, else the default one."""
+    if words:
+        return list(dict.fromkeys(words))
+    now = time.time()
+    listened = {name for row in store.workers() if not row.gone(now) for name in row.queues}
+    return sorted(set(counts) | listened) or [topology.DEFAULT_QUEUE]
+
+
+async def gather(shared: Shared, store: "Store", words: Sequence[str], *, no_sync: bool) -> Facts:
+    """All of it. no_sync: only what the view has; the broker is not asked at all."""
+    from jobrunner.cli.selecting import parsed
+
+    now = time.time()
+    counts = {row.queue: row for row in store.counts(now) if row.queue}
+    names = names_of(store, counts, words)
+    queues = [QueueFacts(name, counts.get(name) or Counts(queue=name)) for name in names]
+    of_queues = [f"queue:{','.join(words)}"] if words else []
+    causes = store.causes(parsed(["state:dead", *of_queues], default="all"))
+    facts = Facts(now=now, queues=queues, known=store.workers(), causes=len(causes))
+    facts.newest_dead = max((row.newest for row in causes), default=None)
+    if not no_sync:
+        await _ask(shared, facts)
+    facts.problems = list(problems_of(facts))
+    return facts
+
+
+async def _ask(shared: Shared, facts: Facts) -> None:
+    async with connected(shared.settings, "status") as connection:
+        product = connection.server_properties.get("product", "RabbitMQ")
+        facts.product, facts.version = str(product), connection.server_version
+        asked = [row.name for row in facts.queues][:DEPTHS_AT_MOST]
+        found = await depths(connection, [*asked, topology.UNROUTED])
+        for row in facts.queues:
+            row.ready, row.consumers = found.get(row.name) or (None, None)
+        facts.unrouted = (found[topology.UNROUTED] or (0, 0))[0]
+        facts.replies = await ping(connection, timeout_s=PING_S, expected=len(facts.live) or None)
+        facts.blocked = connection.blocked
+
+
+def problems_of(facts: Facts) -> Iterator[Problem]:
+    """What a person should look at, worst last."""
+    yield from _of_queues(facts)
+    if facts.silent:
+        shown = ", ".join(f"{row.name} (seen {phrases.age(facts.now - row.seen_at)} ago)" for row in facts.silent[:4])
+        more = f" and {len(facts.silent) - 4} more" if len(facts.silent) > 4 else ""
+        verb = "does" if len(facts.silent) == 1 else "do"
+        text = f"{phrases.plural(len(facts.silent), 'worker')} {verb} not answer: {shown}{more}."
+        yield Problem("warning", "workers_silent", text, "jobrunner workers list")
+    if facts.unrouted:
+        text = f"{phrases.plural(facts.unrouted, 'message')} found no queue ({topology.UNROUTED})."
+        yield Problem("warning", "unrouted", text, "jobrunner queues list")
+    if facts.blocked is not None:
+        text = f"RabbitMQ takes no new jobs ({facts.blocked}). Queued jobs are safe."
+        yield Problem("error", "broker_blocked", text, "rabbitmq-diagnostics alarms")
+    dead = sum(row.counts.dead for row in facts.queues)
+    if dead:
+        groups = f" in {phrases.plural(facts.causes, 'group')}" if facts.causes else ""
+        newest = f", newest {phrases.age(facts.now - facts.newest_dead)} ago" if facts.newest_dead else ""
+        yield Problem("error", "dead", f"{dead:,} dead{groups}{newest}.", "jobrunner dead")
+
+
+def _of_queues(facts: Facts) -> Iterator[Problem]:
+    if facts.replies is None:
+        return
+    for row in facts.queues:
+        mine = [reply for reply in facts.replies if row.name in reply.queues]
+        waiting = row.ready or 0
+        grows_per_s = row.counts.in_per_s - row.counts.out_per_s
+        if waiting and not row.consumers and not mine:
+            text = f"No worker listens on '{row.name}'; {phrases.plural(waiting, 'job')} wait{'s' * (waiting == 1)}."
+            option = "" if row.name == topology.DEFAULT_QUEUE else f" -q {row.name}"
+            yield Problem("warning", "no_worker", text, f"jobrunner worker{option}")
+        elif waiting and grows_per_s >= GROWS_PER_S and mine and all(each.busy >= each.slots for each in mine):
+            text = f"{row.name} grows by {grows_per_s:.1f}/s; every slot on it is busy."
+            yield Problem("warning", "grows", text, "")
+
+
+def document(facts: Facts, shared: Shared) -> dict[str, Any]:
+    """As `--json` shows it."""
+    settings = shared.settings
+    return {
+        "broker": {
+            "url": settings.url.masked,
+            "product": facts.product,
+            "version": facts.version,
+            "profile": settings.profile,
+        },
+        "queues": [
+            {
+                "name": row.name,
+                "type": None,
+                "ready": row.ready,
+                "running": row.counts.running,
+                "later": row.counts.later,
+                "dead": row.counts.dead,
+                "consumers": row.consumers,
+                "oldest_s": row.oldest_s(facts.now),
+                "in_per_s": row.counts.in_per_s,
+                "out_per_s": row.counts.out_per_s,
+            }
+            for row in facts.queues
+        ],
+        "workers": {
+            "expected": facts.expected,
+            "answered": None if facts.replies is None else len(facts.replies),
+            "slots": sum(reply.slots for reply in facts.replies or ()),
+            "busy": sum(reply.busy for reply in facts.replies or ()),
+        },
+        "problems": [
+            {"level": each.level, "code": each.code, "text": each.text, "fix": each.fix or None}
+            for each in facts.problems
+        ],
+        "view": {"behind_s": facts.behind_s},
+    }

@@ -1,0 +1,234 @@
+"""Words, columns and tables of the commands that look."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from jobrunner.broker.control import Reply
+from jobrunner.cli import columns, completing, draw, phrases, watching
+from jobrunner.cli.draw import Column
+from jobrunner.cli.status_facts import Facts, QueueFacts, problems_of
+from jobrunner.errors import BadValue
+from jobrunner.outcome import Error
+from jobrunner.view.rows import Counts, JobRow, WorkerRow
+
+ID = "k7f2m9xq4tzd8w1r"
+NOW = 1_800_000_000.0
+
+
+def job(state: str = "queued", **fields: Any) -> JobRow:
+    facts = {"task": "tasks:resize", "args": msgspec.Raw(b'["photo.jpg"]'), "kwargs": msgspec.Raw(b"{}")}
+    facts |= {"queue": "task_queue", "created_at": NOW - 12, "max_attempts": 4}
+    return JobRow(id=ID, state=state, state_at=NOW, **(facts | fields))
+
+
+class _Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def use_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> None:
+    """From now on stdout is a terminal. Not a fixture: pytest sets its own stdout after those."""
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(-1, "0s"), (12.9, "12s"), (60, "1m"), (3599, "59m"), (3600, "1h"), (86_400 * 3.9, "3d")],
+)
+def test_ages_are_in_their_largest_unit(seconds: float, shown: str) -> None:
+    assert phrases.age(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.0124, "12ms"),
+        (0.9996, "1s"),
+        (1.94, "1.9s"),
+        (9, "9s"),
+        (9.99, "10s"),
+        (59.6, "1m00s"),
+        (130, "2m10s"),
+        (11_100, "3h05m"),
+        (187_200, "2d4h"),
+    ],
+)
+def test_durations_are_as_long_as_they_matter(seconds: float, shown: str) -> None:
+    assert phrases.took(seconds) == shown
+
+
+def test_a_call_is_shown_without_its_module_and_with_its_long_values_cut() -> None:
+    assert columns.call(job()) == "resize('photo.jpg')"
+    assert columns.call(job(args=msgspec.Raw(b'["%s"]' % (b"a" * 40)))) == f"resize('{'a' * 21}…')"
+    many = msgspec.Raw(json.dumps(["a" * 18, "b" * 18, 3, 4]).encode())
+    assert columns.call(job(args=many)) == f"resize('{'a' * 18}', …)"
+    assert columns.call(job(kwargs=msgspec.Raw(b'{"width": 800}'))) == "resize('photo.jpg', width=800)"
+    assert columns.call(job(task=None, argv=["ffmpeg", "-i", "in 1.mov"])) == "ffmpeg -i 'in 1.mov'"
+    assert columns.call(job(args=msgspec.Raw(b"[" * 100_000))) == "resize(…)"
+    assert columns.call(job(args=msgspec.Raw(b'["\\u001b[31m"]'))) == "resize('\\x1b[31m')"
+
+
+def test_the_note_says_what_the_state_leaves_open() -> None:
+    error = Error(reason="error", class_name="TimeoutError", message="read timed out")
+    assert columns.note(job("retrying", not_before=NOW + 20, error=error), NOW) == "in 20s"
+    assert columns.note(job("scheduled", not_before=NOW - 1), NOW) == "due now"
+    assert columns.note(job("dead", error=error), NOW) == "TimeoutError: read timed out"
+    assert columns.note(job("running", progress=0.42, progress_text="frames"), NOW) == "42% frames"
+    assert columns.note(job(parked=True), NOW) == "waits for a worker that knows it"
+    assert columns.note(job(label="mine"), NOW) == "mine"
+
+
+def test_a_table_is_aligned_and_without_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_terminal(monkeypatch)
+    rows = [
+        job("running", started_at=NOW - 9, attempt=1),
+        job("queued", task=None, argv=["ffmpeg", "-i", "in.mov"], queue="video", created_at=NOW - 240, max_attempts=1),
+    ]
+    text = columns.drawn(rows, columns.ON_TERMINAL, NOW, "never")
+    assert text.splitlines() == [
+        "ID        STATE      TASK                 QUEUE       AGE  TOOK  TRY",
+        "k7f2m9xq  ● running  resize('photo.jpg')  task_queue  12s    9s  1/4",
+        "k7f2m9xq  ○ queued   ffmpeg -i in.mov     video        4m     –  0/1",  # noqa: RUF001 - as it is drawn
+    ]
+
+
+def test_a_table_has_colour_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_terminal(monkeypatch)
+    assert "\x1b[31m✗ dead" in columns.drawn([job("dead")], columns.ON_TERMINAL, NOW, "auto")
+
+
+def test_a_narrow_terminal_cuts_what_can_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_terminal(monkeypatch, columns=50)
+    lines = draw.table([Column("ID"), Column("TASK", flexible=True)], [["k7f2m9xq", "x" * 80]], "never").splitlines()
+    assert lines[1] == f"k7f2m9xq  {'x' * 39}…"
+
+
+def test_in_a_pipe_columns_are_whole_and_separated_by_tabs() -> None:
+    error = Error(reason="error", message="a\tb")
+    row = job("dead", started_at=NOW - 2, ended_at=NOW, attempt=4, error=error)
+    assert columns.piped(row, columns.PIPED).split("\t") == [
+        *(ID, "dead", "tasks:resize", "task_queue", "2027-01-15T07:59:48.000Z", "2.000", "4/4", "a\\tb"),
+    ]
+
+
+def test_columns_are_those_that_were_typed() -> None:
+    assert columns.chosen("id, worker") == ["id", "worker"]
+    with pytest.raises(BadValue, match="There is no column 'stat'"):
+        columns.chosen("stat")
+
+
+@pytest.mark.parametrize(
+    ("typed", "filled"),
+    [
+        (["-w"], ["--watch=2s"]),
+        (["-w", "5s", "high"], ["-w", "5s", "high"]),
+        (["--watch", "state:dead"], ["--watch=2s", "state:dead"]),
+        (["high", "-w", "--check"], ["high", "--watch=2s", "--check"]),
+        (["--watch=1s"], ["--watch=1s"]),
+    ],
+)
+def test_the_period_of_watch_may_be_left_out(typed: list[str], filled: list[str]) -> None:
+    assert watching.fill_in(typed) == filled
+
+
+def worker(name: str, **fields: Any) -> WorkerRow:
+    facts = {"host": "h", "pid": 1, "version": "1", "python": "3", "slots": 2, "busy": 2, "queues": ["task_queue"]}
+    facts |= {"functions": [], "allow_commands": False, "allow_import": [], "started_at": NOW - 99, "seen_at": NOW - 5}
+    return WorkerRow(name=name, **(facts | {"phase": "online"} | fields))
+
+
+def reply(name: str, busy: int = 2) -> Reply:
+    facts = {"host": "h", "pid": 1, "version": "1", "slots": 2, "queues": ["task_queue"], "started_at": 1.0}
+    return Reply(worker=name, busy=busy, **facts)
+
+
+def facts_of(queue: QueueFacts, **fields: Any) -> Facts:
+    return Facts(now=NOW, queues=[queue], **({"known": [worker("w1")], "replies": [reply("w1")]} | fields))
+
+
+def told(facts: Facts) -> list[tuple[str, str, str]]:
+    return [(each.level, each.text, each.fix) for each in problems_of(facts)]
+
+
+def test_nothing_is_wrong_with_a_queue_that_is_worked_on() -> None:
+    assert told(facts_of(QueueFacts("task_queue", Counts(queue="task_queue"), ready=3, consumers=2))) == []
+
+
+def test_a_queue_without_a_worker_is_a_problem_once_something_waits() -> None:
+    queue = QueueFacts("video", Counts(queue="video"), ready=3, consumers=0)
+    assert told(facts_of(queue)) == [
+        ("warning", "No worker listens on 'video'; 3 jobs wait.", "jobrunner worker -q video"),
+    ]
+    queue.ready = 0
+    assert told(facts_of(queue)) == []
+
+
+def test_a_queue_that_grows_while_every_slot_is_busy_is_a_problem() -> None:
+    counts = Counts(queue="task_queue", in_per_s=22.0, out_per_s=18.4)
+    queue = QueueFacts("task_queue", counts, ready=1204, consumers=2)
+    assert told(facts_of(queue)) == [("warning", "task_queue grows by 3.6/s; every slot on it is busy.", "")]
+    assert told(facts_of(queue, replies=[reply("w1", busy=1)])) == []
+
+
+def test_dead_jobs_and_silent_workers_are_problems() -> None:
+    queue = QueueFacts("task_queue", Counts(queue="task_queue", dead=7), ready=0, consumers=1)
+    facts = facts_of(queue, causes=2, newest_dead=NOW - 240, known=[worker("w1"), worker("w2", seen_at=NOW - 40)])
+    assert told(facts) == [
+        ("warning", "1 worker does not answer: w2 (seen 40s ago).", "jobrunner workers list"),
+        ("error", "7 dead in 2 groups, newest 4m ago.", "jobrunner dead"),
+    ]
+    assert facts.expected == 2
+
+
+def test_a_worker_that_stopped_in_order_is_not_missed() -> None:
+    queue = QueueFacts("task_queue", Counts(queue="task_queue"), ready=0, consumers=1)
+    assert told(facts_of(queue, known=[worker("w1"), worker("w2", phase="offline")])) == []
+
+
+def test_completion_reads_what_was_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBRUNNER_STATE_DIR", str(tmp_path))
+    ctx, param = None, None
+
+    def ids(word: str) -> list[str]:
+        return [item.value for item in completing.complete_ids(ctx, param, word)]  # type: ignore[arg-type]
+
+    assert ids("k") == []
+    (tmp_path / completing.FILE).write_text("id\tk7f2m9xq\trunning resize\nid\tp3h8w2ac\tdead x\nqueue\tvideo\t\nbad\n")
+    assert ids("k") == ["k7f2m9xq"]
+    assert ids("queue:v") == ["queue:video"]
+    assert [item.value for item in completing.complete_queues(ctx, param, "")] == ["video"]  # type: ignore[arg-type]
+
+
+def test_completion_of_ids_imports_neither_the_view_nor_the_broker(tmp_path: Path) -> None:
+    (tmp_path / completing.FILE).write_text("id\tk7f2m9xq\trunning resize\n")
+    program = (
+        "import sys; from jobrunner.cli.app import run; code = run([]);"
+        "print(code, sorted({'pika', 'msgspec', 'sqlite3', 'rich', 'asyncio'} & set(sys.modules)), file=sys.stderr)"
+    )
+    environ = {"JOBRUNNER_STATE_DIR": str(tmp_path), "_JOBRUNNER_COMPLETE": "bash_complete"}
+    environ |= {"COMP_WORDS": "jobrunner show k7", "COMP_CWORD": "2", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == "plain,k7f2m9xq\n"
+    assert done.stderr == "0 []\n"
+
+
+def test_moments_are_local_and_have_their_date_once_they_are_days_away() -> None:
+    now = time.time()
+    assert (
+        phrases.moment(now, now) == time.strftime("%a %H:%M:%S", time.localtime(now)) + f".{int(now * 1000) % 1000:03d}"
+    )
+    assert phrases.moment(now - 10 * 86_400, now).startswith("20")
