@@ -47,7 +47,8 @@ class Stack:
         self.port = probe.free_port()
         self.password = secrets.token_hex(12)
         self.management_port = probe.free_port()
-        self._command = ["docker", "compose", "--project-name", f"jobrunner-test-{secrets.token_hex(3)}"]
+        self.name = f"jobrunner-test-{secrets.token_hex(3)}"
+        self._command = ["docker", "compose", "--project-name", self.name]
         self._command += ["--env-file", os.devnull, "--ansi", "never", "--progress", "quiet"]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBRUNNER_", "COMPOSE_"))}
         self._env = kept | {
@@ -55,6 +56,7 @@ class Stack:
             "JOBRUNNER_MANAGEMENT_PORT": str(self.management_port),
             "JOBRUNNER_RABBITMQ_PASSWORD": self.password,
             "JOBRUNNER_TASKS": str(tasks),
+            "JOBRUNNER_IMAGE": self.name,
         }
 
     @property
@@ -97,7 +99,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         made.up("--build")
         yield made
     finally:
-        made.compose("down", "--volumes", "--rmi", "local", "--timeout", "5")
+        made.compose("down", "--volumes", "--timeout", "5")
+        subprocess.run(["docker", "image", "rm", "--force", made.name], capture_output=True, check=True)
 
 
 @pytest.fixture
