@@ -567,6 +567,14 @@ class NotAllQueued(PartlyDone):
     text = "{queued} jobs are queued, {failed} are not: {error}"
 
 
+class LettersInUse(PartlyDone):
+    """Another command holds the dead letters."""
+
+    code = "letters_in_use"
+    text = "Another command is at work on the dead letters. Nothing was changed."
+    hint_text = "the same command again"
+
+
 class Unconfirmed(PartlyDone):
     """timeout, job_id (short), full_id."""
 
