@@ -75,9 +75,9 @@ def fold(db: sqlite3.Connection, records: Sequence[Record]) -> str | None:
             unknown.append(row)
         facts += split(event)
         if len(facts) >= FACTS_AT_ONCE:
-            genesis = genesis or _write(db, facts)
+            genesis = _write(db, facts) or genesis
             facts = []
-    genesis = genesis or _write(db, facts)
+    genesis = _write(db, facts) or genesis
     db.executemany(_KEEP_UNKNOWN, unknown)
     return genesis
 
