@@ -1,19 +1,72 @@
 """Run jobs on one machine or many, through RabbitMQ.
 
 `job` marks a function that a worker may run; `context` tells a running job who it is; `Permanent` and `Retry` are
-raised by jobs. Names are looked up on first use, so that `jobrunner --help` imports none of what they need.
+raised by jobs. `Client`, `AsyncClient` and `JobrunnerExecutor` queue jobs and wait for them; `call` makes a call to be
+queued later. Names are looked up on first use, so that `jobrunner --help` imports none of what they need.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobrunner.errors import Permanent, Retry
-    from jobrunner.registry import context, job
+    from jobrunner.api.aio import AsyncClient
+    from jobrunner.api.aio_handle import AsyncJobHandle
+    from jobrunner.api.call import Call, call
+    from jobrunner.api.decorator import JobFunction, job
+    from jobrunner.api.executor import JobrunnerExecutor
+    from jobrunner.api.handle import JobHandle
+    from jobrunner.api.sync import Client
+    from jobrunner.errors import (
+        JobCancelled,
+        JobExpired,
+        JobFailed,
+        JobrunnerError,
+        Permanent,
+        Retry,
+        WaitTimeout,
+    )
+    from jobrunner.registry import context
 
 __version__ = "0.1.0"
-__all__ = ["Permanent", "Retry", "__version__", "context", "job"]
+__all__ = [
+    "AsyncClient",
+    "AsyncJobHandle",
+    "Call",
+    "Client",
+    "JobCancelled",
+    "JobExpired",
+    "JobFailed",
+    "JobFunction",
+    "JobHandle",
+    "JobrunnerError",
+    "JobrunnerExecutor",
+    "Permanent",
+    "Retry",
+    "WaitTimeout",
+    "__version__",
+    "call",
+    "context",
+    "job",
+]
 
-_HOMES = {"Permanent": "errors", "Retry": "errors", "context": "registry", "job": "registry"}
+_HOMES = {
+    "AsyncClient": "api.aio",
+    "AsyncJobHandle": "api.aio_handle",
+    "Call": "api.call",
+    "Client": "api.sync",
+    "JobCancelled": "errors",
+    "JobExpired": "errors",
+    "JobFailed": "errors",
+    "JobFunction": "api.decorator",
+    "JobHandle": "api.handle",
+    "JobrunnerError": "errors",
+    "JobrunnerExecutor": "api.executor",
+    "Permanent": "errors",
+    "Retry": "errors",
+    "WaitTimeout": "errors",
+    "call": "api.call",
+    "context": "registry",
+    "job": "api.decorator",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -68,6 +68,13 @@ class Subscription:
         self._connection.attach(self)
         await self._ready
 
+    def read_again(self, since_s: float) -> None:
+        """Give once more what has happened since then, from the ledger; later what has not happened yet."""
+        self.since_s = min(self.since_s, since_s)
+        self._read_all()
+        if self._connection.is_open:
+            self._connection.open_channel(self._read_ledger, lambda _: None)
+
     async def close(self) -> None:
         """Leave. The connection's close does the rest."""
         self._connection.detach(self)

@@ -1,0 +1,72 @@
+"""What a program with an event loop holds of a job that it has queued."""
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from jobrunner.api.ends import SHORT, Ticket, value_of
+from jobrunner.api.options import Duration, seconds_of
+from jobrunner.api.waiting import ended
+
+if TYPE_CHECKING:
+    from jobrunner.api.core import Core
+    from jobrunner.view.rows import JobRow
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class AsyncJobHandle(Generic[T_co]):
+    """A job that was queued: `await handle` is its result.
+
+    id: 16 characters, the same everywhere. ticket: what the client waits with.
+    """
+
+    def __init__(self, core: "Core", ticket: Ticket) -> None:
+        self._core = core
+        self.ticket = ticket
+        self.id = ticket.id
+
+    def __repr__(self) -> str:
+        return f"<AsyncJobHandle {self.id[:SHORT]}{' ' + self.ticket.end.state if self.ticket.end else ''}>"
+
+    def __await__(self) -> Generator[Any, None, T_co]:
+        return self.result().__await__()
+
+    async def result(self, timeout: Duration | None = None) -> T_co:  # noqa: ASYNC109 - as in the synchronous face
+        """What the function returned, as JSON keeps it; of a command its stdout as text. Waits for it.
+
+        timeout: seconds, or text such as `"5m"`; None waits for ever. Raises: WaitTimeout (a TimeoutError; the job goes
+        on), JobFailed, JobExpired, JobCancelled, ResultCut.
+        """
+        value: T_co = value_of(await ended(self._core, self.ticket, seconds_of("timeout", timeout)))
+        return value
+
+    @property
+    def done(self) -> bool:
+        """Whether its end is known here. Costs nothing; false for long only where nobody waits for it."""
+        return self.ticket.end is not None
+
+    async def state(self) -> str:
+        """scheduled, queued, running, retrying, succeeded, dead, cancelled or expired. Asks the ledger until it has
+        ended: some hundredths of a second.
+        """
+        return self.ticket.end.state if self.ticket.end else (await self.status()).state
+
+    async def status(self) -> "JobRow":
+        """All that the ledger tells of it. Raises: NotFound; the broker's errors."""
+        return await self._core.status(self.id)
+
+    async def cancel(self, reason: str = "") -> None:
+        """It will not start; where it runs, it is stopped. Nothing happens to one that has ended.
+
+        Returns once the wish is stored; `result()` raises JobCancelled when it has come true.
+        """
+        if self.ticket.end is None:
+            await self._core.cancel(self.id, reason, chain=0)
+
+
+class AsyncWaited(NamedTuple, Generic[T]):
+    """done: those that have ended. waiting: the others. Both in the order given."""
+
+    done: list[AsyncJobHandle[T]]
+    waiting: list[AsyncJobHandle[T]]

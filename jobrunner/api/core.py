@@ -1,0 +1,185 @@
+"""One program's way to the broker and back, on one event loop: what both faces of the API are made of."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from jobrunner import client as wire
+from jobrunner.api.call import Call
+from jobrunner.api.cancel import cancel
+from jobrunner.api.ends import PREFIX, SHORT, Ends, Ticket
+from jobrunner.api.options import Options
+from jobrunner.api.outbox import Outbox
+from jobrunner.api.window import CHUNK, Answer, Source, Window
+from jobrunner.config import Settings
+from jobrunner.durations import format_about
+from jobrunner.errors import JobrunnerError, NotFound, WaitTimeout
+from jobrunner.watch import End
+
+if TYPE_CHECKING:
+    from jobrunner.view.rows import JobRow
+
+_log = logging.getLogger("jobrunner")
+
+Answers = AsyncGenerator[list[tuple[Ticket, Answer]]]
+Arrivals = AsyncGenerator[list[Ticket | JobrunnerError]]
+
+
+class Core(Protocol):
+    """What a client needs. `BrokerCore` has a broker; `inline.InlineCore` runs jobs where they are queued, for tests.
+
+    run: the run that all jobs of this client belong to. job_id may be the beginning of an id, of at least 4 characters.
+    """
+
+    run: str
+
+    async def open(self) -> None:
+        """Connect. Raises: the broker's errors."""
+
+    async def close(self) -> None:
+        """Wait for what is being enqueued, then leave. Jobs go on."""
+
+    async def enqueue(self, call: Call[object], options: Options) -> Ticket:
+        """Queue one job; its ticket once it is confirmed. Raises: why it is not."""
+
+    def enqueue_many(self, source: Source, options: Options) -> "Answers":
+        """Queue what the source gives; answers in input order, some at a time."""
+
+    def map(self, source: Source, options: Options, *, ordered: bool, max_in_flight: int) -> "Arrivals":
+        """Queue what the source gives and wait for the ends, some at a time."""
+
+    async def listen(self, tickets: Sequence[Ticket]) -> None:
+        """See to it that these are settled when their jobs end. Raises: the broker's errors."""
+
+    async def end_of(self, job_id: str, timeout_s: float | None) -> End:
+        """The end of any job, also of one that is not this client's. Raises: WaitTimeout, NotFound, AmbiguousId."""
+
+    async def status(self, job_id: str) -> "JobRow":
+        """All that the ledger tells of a job. Raises: NotFound, AmbiguousId."""
+
+    async def cancel(self, job_id: str, reason: str, *, chain: int | None = None) -> None:
+        """Cancel a job: it will not start, or is stopped where it runs. chain: None looks it up, and the id with it.
+
+        Raises: NotFound, AmbiguousId.
+        """
+
+
+class BrokerCore:
+    """A client's connections: one publishes, one listens from the first job on that somebody may wait for."""
+
+    def __init__(self, settings: Settings, run: str) -> None:
+        self.run = run
+        self.settings = settings
+        self._client = wire.Client(settings.url, timeout_s=settings.connect_timeout_s)
+        self._ends = Ends(settings.url, run, timeout_s=settings.connect_timeout_s)
+        self._outbox = Outbox(self._client)
+
+    async def open(self) -> None:
+        """Connect. Raises: the broker's errors."""
+        await self._client.__aenter__()
+
+    async def close(self) -> None:
+        """Wait for what is being enqueued, then leave. Jobs go on."""
+        await self._outbox.close()
+        await self._ends.close()
+        await self._client.__aexit__(None, None, None)
+
+    async def enqueue(self, call: Call[object], options: Options) -> Ticket:
+        """Queue one job; its ticket once it is confirmed. Raises: why it is not."""
+        await self._ends.open()
+        envelope = call.seal(options, self.run, self._client.by)
+        ticket = self._ends.expect(envelope.job.id)
+        (answer,) = await self._outbox.put([envelope])
+        if answer is not None:
+            raise answer
+        return ticket
+
+    async def enqueue_many(self, source: Source, options: Options) -> Answers:
+        """Queue what the source gives; answers in input order, some at a time."""
+        under_way: deque[asyncio.Task[list[tuple[Ticket, Answer]]]] = deque()
+        number = 0
+        try:
+            while calls := await source(CHUNK):
+                under_way.append(asyncio.create_task(self._put(calls, options, number)))
+                number += len(calls)
+                while len(under_way) >= wire.BATCHES_OPEN or (under_way and under_way[0].done()):
+                    yield await under_way.popleft()
+            while under_way:
+                yield await under_way.popleft()
+        finally:
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _put(self, calls: Sequence[Call[object]], options: Options, number: int) -> list[tuple[Ticket, Answer]]:
+        envelopes = [call.seal(options, self.run, self._client.by, seq) for seq, call in enumerate(calls, start=number)]
+        tickets = [self._ends.expect(envelope.job.id) for envelope in envelopes]
+        return list(zip(tickets, await self._outbox.put(envelopes), strict=True))
+
+    async def map(self, source: Source, options: Options, *, ordered: bool, max_in_flight: int) -> Arrivals:
+        """Queue what the source gives and wait for the ends, some at a time."""
+        await self._ends.open()
+        window = Window(
+            source, lambda calls, number: self._put(calls, options, number), ordered=ordered, limit=max_in_flight
+        )
+        arrivals = window.run()
+        try:
+            async for batch in arrivals:
+                yield batch
+        finally:
+            await arrivals.aclose()
+
+    async def listen(self, tickets: Sequence[Ticket]) -> None:
+        """See to it that these are settled when their jobs end. Raises: the broker's errors."""
+        await self._ends.listen(tickets)
+
+    async def end_of(self, job_id: str, timeout_s: float | None) -> End:
+        """The end of any job, also of one that is not this client's. Raises: WaitTimeout, NotFound, AmbiguousId."""
+        row = await self.status(job_id)
+        if row.is_ended:
+            return end_in(row)
+        async with self._client.watch(ids=[row.id]) as watch:
+            row = await self.status(row.id)  # it may have ended before anybody listened
+            end = end_in(row) if row.is_ended else await watch.next(timeout_s)
+        if end is None:
+            after = format_about(timeout_s or 0.0)
+            raise WaitTimeout(after=after, job_id=row.id[:SHORT], prefix=row.id[:PREFIX], full_id=row.id)
+        return end
+
+    async def status(self, job_id: str) -> "JobRow":
+        """All that the ledger tells of a job. Raises: NotFound, AmbiguousId."""
+        from jobrunner.view import recorder
+
+        with recorder.open_view(self.settings, on_notice=_log.warning) as store:
+            await recorder.sync(store, self.settings.url, timeout_s=self.settings.connect_timeout_s)
+            row = store.job(store.resolve(job_id))
+        if row is None:
+            raise NotFound(message=f"No job is '{job_id}'.", hint="jobrunner list")
+        return row
+
+    async def cancel(self, job_id: str, reason: str, *, chain: int | None = None) -> None:
+        """Cancel a job: it will not start, or is stopped where it runs. chain: None looks it up, and the id with it.
+
+        Raises: NotFound, AmbiguousId.
+        """
+        if chain is None:
+            row = await self.status(job_id)
+            if row.is_ended:
+                return
+            job_id, chain = row.id, row.chain
+        url, timeout_s = self.settings.url, self.settings.connect_timeout_s
+        await cancel(url, {job_id: chain}, reason=reason, by=self._client.by, timeout_s=timeout_s)
+
+
+def end_in(row: "JobRow") -> End:
+    """The end that the ledger tells of."""
+    return End(
+        id=row.id,
+        state=row.state,
+        attempt=row.attempt,
+        result=row.result,
+        truncated=row.truncated,
+        error=row.error,
+        started_at=row.started_at,
+        took_s=row.took_s,
+    )

@@ -1,0 +1,203 @@
+"""The ends of a client's jobs: one queue for all of them, and one ticket for each that somebody waits for."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from jobrunner import events
+from jobrunner.broker import declare, topology
+from jobrunner.broker.connection import Connection, ConnectionDown, ConnectionMessage
+from jobrunner.broker.publisher import Publisher
+from jobrunner.broker.subscription import Subscription
+from jobrunner.config import BrokerUrl
+from jobrunner.durations import format_about, format_duration
+from jobrunner.errors import (
+    BrokerTimeout,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobrunnerError,
+    ResultCut,
+    WaitTimeout,
+)
+from jobrunner.watch import End, end_of
+
+SHORT = 8
+"""Characters of an id that people are shown."""
+
+PREFIX = 4
+
+_ENDS = events.Succeeded | events.Dead | events.Cancelled | events.Expired
+
+
+class Ticket:
+    """A job that somebody may wait for. end: how it ended, once that is known; read from any thread.
+
+    Nothing keeps it but who waits: when the last handle goes, its result is dropped as it comes.
+    """
+
+    __slots__ = ("__weakref__", "_watchers", "at_s", "end", "id")
+
+    def __init__(self, job_id: str) -> None:
+        self.id = job_id
+        self.at_s = time.time()
+        self.end: End | None = None
+        self._watchers: list[Callable[[], None]] = []
+
+    def settle(self, end: End) -> None:
+        """It has ended. From the loop."""
+        if self.end is None:
+            self.end = end
+            watchers, self._watchers = self._watchers, []
+            for watcher in watchers:
+                watcher()
+
+    def when_ended(self, watcher: Callable[[], None]) -> None:
+        """Call `watcher` from the loop once it has ended; at once if it has."""
+        if self.end is not None:
+            watcher()
+        else:
+            self._watchers.append(watcher)
+
+    def forget(self, watcher: Callable[[], None]) -> None:
+        """The opposite of when_ended."""
+        if watcher in self._watchers:
+            self._watchers.remove(watcher)
+
+    async def ended(self, timeout_s: float | None = None) -> End:
+        """The end, waited for. Raises: WaitTimeout after `timeout_s` seconds; None waits for ever."""
+        if self.end is None and not (timeout_s is not None and timeout_s <= 0):
+            arrived = asyncio.Event()
+            self.when_ended(arrived.set)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await arrived.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self.forget(arrived.set)
+        if self.end is None:
+            raise WaitTimeout(
+                after=format_about(timeout_s or 0.0), job_id=self.id[:SHORT], prefix=self.id[:PREFIX], full_id=self.id
+            )
+        return self.end
+
+
+class Ends:
+    """Listens for the ends of all jobs of a run, on a connection of its own, and settles their tickets."""
+
+    def __init__(self, url: BrokerUrl, run: str, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._run = run
+        self._tickets: WeakValueDictionary[str, Ticket] = WeakValueDictionary()
+        self._connection = Connection(url, role="results", notify=self._notified, connect_timeout_s=timeout_s)
+        keys = [topology.event_key(kind, run, "*") for kind in events.TERMINAL]
+        self._subscription = Subscription(self._connection, keys, self._take, time.time())
+        self._opening = asyncio.Lock()
+        self._is_open = False
+
+    def expect(self, job_id: str) -> Ticket:
+        """The ticket of a job that is going to be queued, or that is still waited for."""
+        return self._tickets.setdefault(job_id, Ticket(job_id))
+
+    async def open(self) -> None:
+        """Listen; once is enough. What has ended meanwhile of the jobs that are waited for already is found as well.
+
+        Raises: the broker's errors.
+        """
+        async with self._opening:
+            if self._is_open:
+                return
+            await self._connection.connect_once()
+            waited = self._oldest()
+            self._subscription.since_s = waited or time.time()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._subscribe(catch_up=waited is not None)
+            except BaseException as exc:
+                await self.close()
+                if isinstance(exc, TimeoutError):
+                    address = self._connection.url.address
+                    raise BrokerTimeout(address=address, timeout=format_duration(self._timeout_s)) from exc
+                raise
+            self._is_open = True
+
+    async def listen(self, tickets: Iterable[Ticket]) -> None:
+        """See to it that the ends of these are noticed: also of what was queued before anybody listened, or before this
+        process was forked. Raises: the broker's errors.
+        """
+        strange = [ticket for ticket in tickets if ticket.end is None and self._tickets.get(ticket.id) is not ticket]
+        for ticket in strange:
+            self._tickets[ticket.id] = ticket
+        if not self._is_open:
+            await self.open()
+        elif strange:
+            self._subscription.read_again(min(ticket.at_s for ticket in strange))
+
+    def _oldest(self) -> float | None:
+        """When the first job was queued that is still waited for."""
+        return min((ticket.at_s for ticket in list(self._tickets.values())), default=None)
+
+    async def _subscribe(self, *, catch_up: bool) -> None:
+        try:
+            await self._subscription.open(catch_up=catch_up)
+        except declare.Missing:
+            # no worker ever started here
+            await self._subscription.close()
+            await declare.declare_startup(self._connection, Publisher(self._connection))
+            await self._subscription.open(catch_up=False)
+
+    async def close(self) -> None:
+        """Listen no more."""
+        await self._subscription.close()
+        await self._connection.close()
+
+    def _notified(self, message: ConnectionMessage) -> None:
+        """After a lost connection the ledger is read, no further back than the oldest job that is waited for."""
+        if isinstance(message, ConnectionDown):
+            self._subscription.since_s = self._oldest() or time.time()
+
+    def _take(self, body: bytes) -> None:
+        try:
+            event = events.decode(body)
+        except msgspec.DecodeError:
+            return  # a kind of a later version, or no event at all
+        if isinstance(event, _ENDS) and (ticket := self._tickets.pop(event.id, None)) is not None:
+            ticket.settle(end_of(event))
+
+
+def value_of(end: End) -> Any:
+    """The result of a job: plain JSON values. Raises: JobFailed, JobExpired, JobCancelled, ResultCut."""
+    error = failure_of(end)
+    if error is not None:
+        raise error
+    return None if end.result is None else msgspec.json.decode(end.result)
+
+
+def failure_of(end: End) -> JobrunnerError | None:
+    """Why a job has no result; None if it has."""
+    short = end.id[:SHORT]
+    common = {"job_id": short, "prefix": end.id[:PREFIX], "full_id": end.id}
+    match end.state:
+        case "succeeded":
+            return ResultCut(**common) if end.truncated else None
+        case "expired":
+            return JobExpired(**common)
+        case "cancelled":
+            return JobCancelled(**common)
+        case _:
+            tries = f"{end.attempt} {'try' if end.attempt == 1 else 'tries'}"
+            reason = end.error.headline if end.error else "no reason given"
+            return JobFailed(**common, tries=tries, error=reason, details=end.error)
+
+
+def taken(one: Ticket | JobrunnerError) -> Any:
+    """The result of what has arrived. Raises: why there is none."""
+    if isinstance(one, JobrunnerError):
+        raise one
+    assert one.end is not None  # noqa: S101 - it has arrived
+    return value_of(one.end)

@@ -1,0 +1,70 @@
+"""What a synchronous program holds of a job that it has queued."""
+
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from jobrunner.api.ends import SHORT, Ticket, value_of
+from jobrunner.api.link import Link
+from jobrunner.api.options import Duration, seconds_of
+from jobrunner.api.waiting import ended
+
+if TYPE_CHECKING:
+    from jobrunner.view.rows import JobRow
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class JobHandle(Generic[T_co]):
+    """A job that was queued. Safe from several threads.
+
+    id: 16 characters, the same everywhere. ticket: what the client waits with.
+    """
+
+    def __init__(self, link: Link, ticket: Ticket) -> None:
+        self._link = link
+        self.ticket = ticket
+        self.id = ticket.id
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id[:SHORT]}{' ' + self.ticket.end.state if self.ticket.end else ''}>"
+
+    def result(self, timeout: Duration | None = None) -> T_co:
+        """What the function returned, as JSON keeps it; of a command its stdout as text. Waits for it.
+
+        timeout: seconds, or text such as `"5m"`; None waits for ever. Raises: WaitTimeout (a TimeoutError; the job goes
+        on), JobFailed, JobExpired, JobCancelled, ResultCut.
+        """
+        end = self.ticket.end or self._link.run(lambda core: ended(core, self.ticket, seconds_of("timeout", timeout)))
+        value: T_co = value_of(end)
+        return value
+
+    @property
+    def done(self) -> bool:
+        """Whether its end is known here. Costs nothing; false for long only where nobody waits for it."""
+        return self.ticket.end is not None
+
+    @property
+    def state(self) -> str:
+        """scheduled, queued, running, retrying, succeeded, dead, cancelled or expired. Asks the ledger until it has
+        ended: some hundredths of a second.
+        """
+        return self.ticket.end.state if self.ticket.end else self.status().state
+
+    def status(self) -> "JobRow":
+        """All that the ledger tells of it. Raises: NotFound; the broker's errors."""
+        return self._link.run(lambda core: core.status(self.id))
+
+    def cancel(self, reason: str = "") -> None:
+        """It will not start; where it runs, it is stopped. Nothing happens to one that has ended.
+
+        Returns once the wish is stored; `result()` raises JobCancelled when it has come true.
+        """
+        if self.ticket.end is None:
+            self._link.run(lambda core: core.cancel(self.id, reason, chain=0))
+
+
+class Waited(NamedTuple, Generic[T]):
+    """done: those that have ended. waiting: the others. Both in the order given."""
+
+    done: list[JobHandle[T]]
+    waiting: list[JobHandle[T]]

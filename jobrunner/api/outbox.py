@@ -1,0 +1,81 @@
+"""Enqueueing for many callers at once: what is given while a batch is under way leaves with the next one."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from jobrunner import events
+from jobrunner.client import BATCHES_OPEN, Client
+from jobrunner.envelope import Envelope
+from jobrunner.errors import BrokerTimeout, JobrunnerError
+
+Answer = JobrunnerError | None
+"""None: the job and its record are confirmed."""
+
+
+class Outbox:
+    """Puts jobs into the broker in batches, up to four under way at once; alone, a job leaves at once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._waiting: deque[tuple[Envelope, asyncio.Future[Answer]]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def put(self, envelopes: Sequence[Envelope]) -> list[Answer]:
+        """Queue these. Gives the answer to each, in order; never raises for trouble with the broker."""
+        loop = asyncio.get_running_loop()
+        entries = [(envelope, loop.create_future()) for envelope in envelopes]
+        self._waiting.extend(entries)
+        self._send_on()
+        return [await answered for _, answered in entries]
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        while self._under_way:
+            await asyncio.gather(*self._under_way)
+
+    def _send_on(self) -> None:
+        while self._waiting and len(self._under_way) < BATCHES_OPEN:
+            task = asyncio.create_task(self._send(self._next_batch()))
+            self._under_way.add(task)
+            task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._send_on()
+
+    def _next_batch(self) -> list[tuple[Envelope, asyncio.Future[Answer]]]:
+        """As much as one `queued` event may hold; at least one job, and no id twice: confirms go by it."""
+        batch = [self._waiting.popleft()]
+        size, ids = len(batch[0][0].body), {batch[0][0].job.id}
+        while self._waiting and len(batch) < events.QUEUED_BATCH_JOBS:
+            envelope = self._waiting[0][0]
+            size += len(envelope.body)
+            if size > events.QUEUED_BATCH_BYTES or envelope.job.id in ids:
+                break
+            ids.add(envelope.job.id)
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _send(self, batch: list[tuple[Envelope, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._store([envelope for envelope, _ in batch])
+        except JobrunnerError as exc:
+            answers = [exc] * len(batch)
+        except BaseException as exc:
+            for _, answered in batch:
+                if not answered.done():
+                    answered.set_exception(exc)
+            raise
+        for (_, answered), answer in zip(batch, answers, strict=True):
+            if not answered.done():  # whoever waited may have given up
+                answered.set_result(answer)
+
+    async def _store(self, envelopes: Sequence[Envelope]) -> list[Answer]:
+        await self._client.wait_open()
+        try:
+            return await self._client.enqueue_batch(envelopes)
+        except BrokerTimeout:
+            # nothing was queued, and the connection that did not answer is given up: it had died while nobody used it
+            await self._client.wait_open()
+            return await self._client.enqueue_batch(envelopes)

@@ -1,0 +1,63 @@
+"""An event loop in a thread of its own, for programs that have none."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
+STOP_S = 5.0
+"""Longest wait for the thread's end; it is a daemon, so a program's exit never hangs on it."""
+
+
+class LoopThread:
+    """Runs coroutines for other threads. The thread lives from construction to `stop`."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="jobrunner client", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            for task in asyncio.all_tasks(self.loop):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    self.loop.run_until_complete(task)
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is this very thread, which must not wait for itself."""
+        return threading.current_thread() is self._thread
+
+    def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Begin it; from any thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """What it gives, waited for. Raises: what it raises; RuntimeError on this very thread."""
+        if self.is_current:
+            work.close()
+            raise RuntimeError("a callback of a jobrunner future may not wait for jobs: hand them to another thread")
+        future = self.start(work)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # after Ctrl-C; nothing happens to one that is done
+
+    def stop(self) -> None:
+        """End the thread. What still runs on it is cancelled."""
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            if not self.is_current:
+                self._thread.join(STOP_S)
