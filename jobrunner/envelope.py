@@ -16,6 +16,10 @@ from jobrunner.durations import format_size
 from jobrunner.errors import JobrunnerError, MessageTooLarge
 
 VERSION: Final = 1
+BATCH_VERSION: Final = 2
+"""Of a job with `batch`: a worker that would not see that field parks it."""
+
+LATEST: Final = BATCH_VERSION
 JOB_TYPE: Final = "jobrunner.job"
 DEFAULT_PRIORITY: Final = 4
 MAX_JOB_BYTES: Final = 1024 * 1024
@@ -59,6 +63,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of a job message. Unknown fields are ignored, so an older worker reads a newer producer.
 
     Either `task` (with args and kwargs as raw JSON, or `raw`, one bytes argument) or `argv`.
+    batch: instead of args and kwargs the arguments of many calls, `[[args, kwargs], ...]`; the result is a list of
+    `outcome.Part`. items: of each of those calls the id that it would have alone.
+    input, template: of a job of `map`: what it was made of, and how.
     Times are seconds since the epoch as float; `None` in a limit means: the function's own default, else ours.
     """
 
@@ -69,6 +76,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     task: str | None = None
     args: msgspec.Raw = msgspec.Raw(b"[]")
     kwargs: msgspec.Raw = msgspec.Raw(b"{}")
+    batch: msgspec.Raw = msgspec.Raw(b"null")
     raw: bytes | None = None
     argv: Annotated[list[str], msgspec.Meta(min_length=1, max_length=4096)] | None = None
     stdin: bytes | None = None
@@ -81,6 +89,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: float | None = None
     run: str | None = None
     seq: int | None = None
+    input: str | None = None
+    template: str | None = None
+    items: list[str] = []
     tags: list[str] = []
     label: str | None = None
     user: str | None = None
@@ -185,7 +196,8 @@ def seal(job: Job, *, priority: int = DEFAULT_PRIORITY, not_before_s: float | No
 
 def new_job(*, queue: str, job_id: str | None = None, **fields: Any) -> Job:
     """A job made now. fields: those of `Job`."""
-    return Job(v=VERSION, id=job_id or new_id(), queue=queue, iat=time.time(), **fields)
+    version = BATCH_VERSION if "batch" in fields else VERSION
+    return Job(v=version, id=job_id or new_id(), queue=queue, iat=time.time(), **fields)
 
 
 def decode(body: bytes, message_id: str | None) -> Job:
@@ -203,6 +215,8 @@ def decode(body: bytes, message_id: str | None) -> Job:
         raise MalformedMessage(reason="a job names either a task or an argv")
     if bytes(job.args)[:1] != b"[" or bytes(job.kwargs)[:1] != b"{":
         raise MalformedMessage(reason="args is not a list or kwargs is not an object")
+    if bytes(job.batch) != b"null" and (job.task is None or bytes(job.batch)[:1] != b"["):
+        raise MalformedMessage(reason="batch is not a list, or there is no task for it")
     if job.argv is not None and any("\0" in word for word in job.argv):
         raise MalformedMessage(reason="argv holds a NUL character")
     return job
@@ -217,6 +231,7 @@ def check_size(envelope: Envelope) -> None:
     parts = {
         "args": len(bytes(job.args)),
         "kwargs": len(bytes(job.kwargs)),
+        "batch": len(bytes(job.batch)),
         "argv": sum(map(len, job.argv or ())),
         "stdin": len(job.stdin or b""),
         "env": sum(len(key) + len(value) for key, value in job.env.items()),

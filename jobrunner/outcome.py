@@ -57,6 +57,13 @@ class Succeeded(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
     truncated: bool = False
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one call of a batch ended: with a result, or with an error. In place of one that did not run: null."""
+
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: Error | None = None
+
+
 class Failed(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
     """It may be tried again."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +23,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
     state: succeeded, dead, cancelled or expired. result: JSON of one that succeeded. truncated: cut at the limit.
     took_s: seconds of the last attempt, None if it never ran. stdout, stderr: what was kept of its output.
+    chain: manual retries before. host: where it ran.
     """
 
     id: str
@@ -35,18 +36,31 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     took_s: float | None = None
     stdout: events.Stream | None = None
     stderr: events.Stream | None = None
+    chain: int = 0
+    host: str | None = None
 
 
 class Watch:
     """The ends of some jobs: `async with client.watch(ids=[...]) as watch`, entered before they are enqueued.
 
     ids: job ids, or run: the name of a run, all of whose ends come. Goes on across reconnects. Each end comes once.
+    wanted: told an id and its chain, whether that end is still waited for. Without it every end comes, and the ids of
+    those that came are remembered for as long as the watch lasts; with it nothing is.
     Entering raises the broker errors of `jobrunner.errors`.
     """
 
-    def __init__(self, url: BrokerUrl, *, ids: Sequence[str] = (), run: str | None = None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: BrokerUrl,
+        *,
+        ids: Sequence[str] = (),
+        run: str | None = None,
+        wanted: Callable[[str, int], bool] | None = None,
+        timeout_s: float,
+    ) -> None:
         self._ids = frozenset(ids)
         self._run = run
+        self._wanted = wanted or self._is_new
         self._seen: set[str] = set()
         self._ends: deque[End] = deque()
         self._arrived = asyncio.Event()
@@ -103,11 +117,25 @@ class Watch:
             return  # a kind of a later version, or not an event at all: not an end that this version knows
         if not isinstance(event, events.Succeeded | events.Dead | events.Cancelled | events.Expired):
             return
-        wanted = event.run == self._run if self._run is not None else event.id in self._ids
-        if wanted and event.id not in self._seen:
-            self._seen.add(event.id)
+        is_ours = event.run == self._run if self._run is not None else event.id in self._ids
+        if is_ours and self._wanted(event.id, event.chain):
             self._ends.append(end_of(event))
             self._arrived.set()
+
+    def _is_new(self, job_id: str, _chain: int) -> bool:
+        is_new = job_id not in self._seen
+        self._seen.add(job_id)
+        return is_new
+
+    def since(self, at: float) -> None:
+        """No end before then is waited for any more: after a lost connection the ledger is read from there."""
+        self._subscription.since_s = at
+
+    def take_all(self) -> list[End]:
+        """The ends that have come, without waiting."""
+        ends = list(self._ends)
+        self._ends.clear()
+        return ends
 
 
 def end_of(event: events.Succeeded | events.Dead | events.Cancelled | events.Expired) -> End:
@@ -125,6 +153,8 @@ def end_of(event: events.Succeeded | events.Dead | events.Cancelled | events.Exp
         took_s=ran.ended_at - ran.started_at if ran is not None and ran.ended_at is not None else None,
         stdout=ran.stdout if ran else None,
         stderr=ran.stderr if ran else None,
+        chain=event.chain,
+        host=ran.host if ran else None,
     )
 
 

@@ -31,12 +31,14 @@ def job_frame(work: Work, number: int, deadline: float | None) -> bytes:
         task=work.task,
         args=work.args,
         kwargs=work.kwargs,
+        batch=work.batch,
         argv=work.argv,
         env=work.env,
         cwd=work.cwd,
         deadline=deadline,
         run=work.run,
         seq=work.seq,
+        input=work.input,
         has_body=body is not None,
     )
     encoded = frames.encode(job)

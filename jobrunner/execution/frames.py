@@ -75,12 +75,14 @@ class Job(_Frame, frozen=True, kw_only=True, omit_defaults=True):
     task: str | None = None
     args: msgspec.Raw = msgspec.Raw(b"[]")
     kwargs: msgspec.Raw = msgspec.Raw(b"{}")
+    batch: msgspec.Raw = msgspec.Raw(b"null")
     argv: list[str] | None = None
     env: dict[str, str] = {}
     cwd: str | None = None
     deadline: float | None = None
     run: str | None = None
     seq: int | None = None
+    input: str | None = None
     has_body: bool = False
 
 

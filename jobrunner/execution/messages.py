@@ -33,6 +33,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Work(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a job: a function (`task` with args and kwargs as JSON, or `raw`, its one bytes argument) or `argv`.
 
+    batch: the arguments of many calls of the function, `[[args, kwargs], ...]`.
     key: comes back in `Finished`. timeout_s: from the moment it is handed to its child; None: no limit.
     """
 
@@ -44,6 +45,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     task: str | None = None
     args: msgspec.Raw = msgspec.Raw(b"[]")
     kwargs: msgspec.Raw = msgspec.Raw(b"{}")
+    batch: msgspec.Raw = msgspec.Raw(b"null")
     raw: bytes | None = None
     argv: list[str] | None = None
     stdin: bytes | None = None
@@ -52,6 +54,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     run: str | None = None
     seq: int | None = None
+    input: str | None = None
 
 
 class SlotReady(msgspec.Struct, frozen=True, kw_only=True):

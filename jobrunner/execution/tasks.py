@@ -5,25 +5,25 @@ import os
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from types import CoroutineType, ModuleType
 from typing import Any, Final
 
 import msgspec
 
 from jobrunner import registry
-from jobrunner.execution import commands, frames
+from jobrunner.execution import batches, commands, frames
 from jobrunner.execution.failures import Failure, binding, classify, rejected
 from jobrunner.execution.progress import Reporter
 from jobrunner.execution.surroundings import Surroundings
 from jobrunner.failpoint import failpoint
-from jobrunner.outcome import Error, Outcome, Succeeded, UnknownFunction
+from jobrunner.outcome import Error, Outcome, Rejected, Succeeded, UnknownFunction
 
 MAX_RESULT_BYTES: Final = 1024 * 1024
 CUT_RESULT_BYTES: Final = 64 * 1024
 """Kept of a larger one."""
 
-MAX_DEPTH: Final = 64
-"""Deepest nesting of an argument."""
+MAX_DEPTH: Final = batches.MAX_DEPTH
 
 ANY_MODULE: Final = "*"
 _NOT_FOR_FUNCTIONS: Final = re.compile(r"PATH|PYTHON.*|LD_.*|DYLD_.*", re.DOTALL)
@@ -72,6 +72,9 @@ class Tasks:
 
     def _run_function(self, job: frames.Job, body: bytes | None) -> Failure:
         function = self.resolve(job.task or "")
+        batch = batches.decode(job.batch)
+        if isinstance(batch, Rejected):
+            raise _Refused(batch)
         args, kwargs = ([body], {}) if job.has_body else decode_arguments(job)
         self._enter(job, {**job.env, **self.job_variables(job)})
         registry.enter_context(
@@ -87,12 +90,18 @@ class Tasks:
         )
         failpoint("child.before_run")
         try:
+            if batch is not None:
+                return batches.run(batch, partial(self._call, function))
+            return self._call(function, args, kwargs)
+        finally:
+            registry.leave_context()
+
+    def _call(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Failure:
+        try:
             value = call(function, args, kwargs)
         except BaseException as exc:  # noqa: BLE001 - whatever a job raises is its outcome, sys.exit() included
             self.leave_if_copy()
             return classify(exc, binding(function, args, kwargs))
-        finally:
-            registry.leave_context()
         self.leave_if_copy()
         failpoint("child.after_run")
         return Failure(encode_result(value))
@@ -135,6 +144,8 @@ class Tasks:
             found["JOBRUNNER_JOB_RUN"] = job.run
         if job.seq is not None:
             found["JOBRUNNER_JOB_SEQ"] = str(job.seq)
+        if job.input is not None:
+            found["JOBRUNNER_JOB_INPUT"] = job.input
         return found
 
     def resolve(self, task: str) -> Callable[..., Any]:
@@ -197,19 +208,9 @@ def decode_arguments(job: frames.Job) -> tuple[list[Any], dict[str, Any]]:
         raise _Refused(rejected("malformed", f"the arguments cannot be decoded: {exc}")) from exc
     for raw, value in ((job.args, args), (job.kwargs, kwargs)):
         opened = bytes(raw)
-        if opened.count(b"[") + opened.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH + 1:
+        if opened.count(b"[") + opened.count(b"{") > MAX_DEPTH and batches.depth_of(value) > MAX_DEPTH + 1:
             raise _Refused(rejected("malformed", f"the arguments nest deeper than {MAX_DEPTH}"))
     return args, kwargs
-
-
-def _depth(value: Any) -> int:
-    """How deep lists and objects nest. Level by level: recursion would itself fail on what it looks for."""
-    depth = 0
-    level = [value]
-    while level := [item for item in level if isinstance(item, list | dict)]:
-        depth += 1
-        level = [part for item in level for part in (item.values() if isinstance(item, dict) else item)]
-    return depth
 
 
 def call(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:

@@ -114,7 +114,7 @@ def _decode(body: bytes, message_id: str | None) -> Job:
             later = msgspec.json.decode(body, type=_Later)
         except (ValueError, RecursionError, MemoryError):
             later = None
-        if later is None or later.v <= envelopes.VERSION or not envelopes.is_id(later.id) or message_id != later.id:
+        if later is None or later.v <= envelopes.LATEST or not envelopes.is_id(later.id) or message_id != later.id:
             raise
         return Job(v=later.v, id=later.id, queue=later.queue, iat=0.0, task="unknown:unknown")
 
@@ -150,8 +150,8 @@ def adopt_foreign(received: Received, policy: Policy) -> Envelope:
 def admit(envelope: Envelope, received: Received, policy: Policy, now: float) -> Verdict | None:
     """None: run it. Otherwise what follows instead. now: seconds since the epoch."""
     job = envelope.job
-    if job.v != envelopes.VERSION:
-        error = Error(reason="version", message=f"a job of version {job.v}; this worker knows {envelopes.VERSION}")
+    if not envelopes.VERSION <= job.v <= envelopes.LATEST:
+        error = Error(reason="version", message=f"a job of version {job.v}; this worker knows {envelopes.LATEST}")
         return park(envelope, error, now)
     if job.expires_at is not None and now > job.expires_at:
         return Expired()

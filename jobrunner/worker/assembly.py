@@ -45,6 +45,7 @@ def work_of(run: Run) -> Work:
         task=job.task,
         args=job.args,
         kwargs=job.kwargs,
+        batch=job.batch,
         raw=job.raw,
         argv=job.argv,
         stdin=job.stdin,
@@ -53,4 +54,5 @@ def work_of(run: Run) -> Work:
         timeout_s=run.limits.timeout_s,
         run=job.run,
         seq=job.seq,
+        input=job.input,
     )

@@ -158,7 +158,7 @@ def test_two_equal_foreign_messages_are_two_jobs_unless_they_carry_an_id() -> No
 
 
 def test_a_job_of_a_later_version_waits_for_a_later_worker() -> None:
-    body = msgspec.json.encode({"v": 2, "id": "k7f2m9xq4tzd8w1r", "queue": "q", "steps": [1]})
+    body = msgspec.json.encode({"v": 3, "id": "k7f2m9xq4tzd8w1r", "queue": "q", "steps": [1]})
     message = Received(body=body, message_id="k7f2m9xq4tzd8w1r")
     got = admission.read(message, policy())
     assert isinstance(got, Envelope)
