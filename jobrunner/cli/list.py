@@ -102,7 +102,7 @@ class _Page:
 
             for row in rows:
                 out.emit(row.id if self.shared.quiet else piped(row, self._names))
-            if not rows and sys.stderr.isatty():
+            if not rows:
                 self._say_nothing()
 
     def _draw(self, rows: Sequence["JobRow"], total: int | None, *, has_more: bool) -> None:

@@ -83,8 +83,8 @@ def clock(at: float) -> str:
 
 
 def tries(row: "JobRow") -> str:
-    """`1/4`: attempts begun, of how many; `1/?` where the function's own default is not known here."""
-    return f"{row.attempt}/{row.max_attempts or '?'}"
+    """`1/4`: attempts begun, of how many; `1` where only the function itself knows how many there will be."""
+    return f"{row.attempt}/{row.max_attempts}" if row.max_attempts else str(row.attempt)
 
 
 def due(row: "JobRow", now: float) -> str:

@@ -21,7 +21,8 @@ _ENDS: Final = {"interrupted": "handed back", "failed": "failed", "dead": "faile
 def lines(shared: Shared, row: "JobRow", attempts: Sequence["AttemptRow"], why: "Why | None") -> Iterator[str]:
     """All of it."""
     now = time.time()
-    yield f"{row.id}  {phrases.state(row.state, shared.color, sys.stdout)}   {_shown(row.name or what(row))}"
+    name = what(row) if row.argv is not None else row.name
+    yield f"{row.id}  {phrases.state(row.state, shared.color, sys.stdout)}   {_shown(name)}"
     yield f"  {_plain(' · '.join(_facts(row)))}"
     for at, text, more in sorted(_history(shared, row, attempts), key=lambda each: each[0]):
         yield f"  {phrases.moment(at, now)}  {text}"
@@ -77,7 +78,7 @@ def _history(shared: Shared, row: "JobRow", attempts: Sequence["AttemptRow"]) ->
         yield row.cancel_requested_at, "a cancel was asked for", ""
     if row.not_before is not None and not row.is_ended:
         yield row.not_before, "due" if row.state == "scheduled" else "due again", ""
-    if row.is_ended and not any(each.ended_at == row.state_at for each in attempts) and row.state != "succeeded":
+    if row.is_ended and not (attempts and attempts[-1].outcome == row.state):
         reason = f": {_shown(row.error.headline)}" if row.error else ""
         yield row.state_at, f"{phrases.mark_of(row.state, shared.color, sys.stdout)} {row.state}{reason}", ""
 

@@ -52,16 +52,15 @@ def list_workers(shared: Shared, *, no_sync: bool) -> int:
     return 0
 
 
-def state_of(row: "WorkerRow", now: float) -> str:
-    """online, stopped (it said so), or gone (it fell silent)."""
-    if row.phase == "offline":
-        return "stopped"
-    return "gone" if row.gone(now) else "online"
-
-
 def _piped(row: "WorkerRow", now: float) -> str:
     facts = [row.name, row.host, row.version, row.slots, row.busy, ",".join(row.queues), out.iso(row.seen_at)]
-    return "\t".join(out.cell(str(fact)) for fact in [*facts, state_of(row, now)])
+    return "\t".join(out.cell(str(fact)) for fact in [*facts, _state(row, now)])
+
+
+def _state(row: "WorkerRow", now: float) -> str:
+    from jobrunner.view.documents import worker_document
+
+    return str(worker_document(row, now)["state"])
 
 
 def _draw(rows: "list[WorkerRow]", now: float, color: str) -> None:
@@ -71,10 +70,11 @@ def _draw(rows: "list[WorkerRow]", now: float, color: str) -> None:
         *(Column("NAME"), Column("HOST", flexible=True), Column("VERSION"), Column("BUSY", right=True)),
         *(Column("QUEUES", flexible=True), Column("SEEN", right=True), Column("")),
     ]
-    colors = {"online": "", "stopped": "yellow", "gone": "red"}
 
     def cells(row: "WorkerRow") -> list[Cell]:
-        state = state_of(row, now)
+        state: Cell = ""
+        if row.gone(now):
+            state = ("stopped", "yellow") if row.phase == "offline" else ("gone", "red")
         return [
             out.printable(row.name),
             out.printable(row.host),
@@ -82,7 +82,7 @@ def _draw(rows: "list[WorkerRow]", now: float, color: str) -> None:
             f"{row.busy}/{row.slots}",
             out.printable(", ".join(row.queues)),
             f"{phrases.age(now - row.seen_at)} ago",
-            ("" if state == "online" else state, colors[state]),
+            state,
         ]
 
     out.emit(table(columns, map(cells, rows), color))

@@ -139,9 +139,9 @@ def test_the_dry_run_for_people_shows_call_route_and_message(capsys: pytest.Capt
         ("--from x --id k7f2m9xq4tzd8w1r", "--id names one job, --from holds many."),
         ("--raw -- ls", "--arg and --raw are for a function's arguments."),
         ("tasks:hello x --strict", "--strict is for --from."),
-        ("tasks:hello x --wait-timeout 5s", "--wait-timeout needs --wait."),
-        ("tasks:hello x --exit-code", "--exit-code needs --wait."),
-        ("tasks:hello x --wait -n", "--dry-run queues nothing to --wait for."),
+        ("tasks:hello x --wait-timeout 5s", "--wait-timeout needs --wait or --follow."),
+        ("tasks:hello x --exit-code", "--exit-code needs --wait or --follow."),
+        ("tasks:hello x --wait -n", "--dry-run queues nothing to wait for."),
     ],
 )
 def test_options_that_say_two_things_clash(args: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +219,8 @@ def test_a_commands_output_is_printed_as_it_was(capsys: pytest.CaptureFixture[st
 def test_a_dead_job_is_told_with_its_tries_and_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
     error = Error(reason="error", message="read timed out", class_name="TimeoutError")
     assert _finish(_end("dead", attempt=4, error=error)) == 1
-    assert capsys.readouterr().err == "error: k7f2m9xq died after 4 tries: TimeoutError: read timed out\n"
+    told = "error: k7f2m9xq died after 4 tries: TimeoutError: read timed out\nhint:  jobrunner show k7f2\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize(
