@@ -96,7 +96,7 @@ def connect(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError as exc:
         raise ViewUnusable(path=path, reason=exc) from exc
     try:
-        _prepare(db)
+        prepare(db)
     except BaseException as exc:
         db.close()
         if isinstance(exc, sqlite3.Error) and code_of(exc) in UNUSABLE:
@@ -109,7 +109,8 @@ class Foreign(Exception):
     """The file is an SQLite database, but of another program or of another version of this one."""
 
 
-def _prepare(db: sqlite3.Connection) -> None:
+def prepare(db: sqlite3.Connection) -> None:
+    """Make the tables unless they are there. Raises: Foreign, sqlite3.Error."""
     db.execute("PRAGMA journal_mode = WAL")
     # a power cut may lose the last transactions, offset and rows together: they are read again from the ledger
     db.execute("PRAGMA synchronous = NORMAL")
