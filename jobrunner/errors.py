@@ -571,7 +571,7 @@ class LettersInUse(PartlyDone):
     """Another command holds the dead letters."""
 
     code = "letters_in_use"
-    text = "Another command is at work on the dead letters. Nothing was changed."
+    text = "Another command or program reads the dead letters."
     hint_text = "the same command again"
 
 

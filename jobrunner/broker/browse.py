@@ -21,18 +21,12 @@ MOST_PREFETCH = 65_535
 
 CLOSE_S = 5.0
 _NOT_FOUND = 404
-_FORBIDDEN = 403
-
-
-class InUse(Exception):
-    """Somebody else consumes from the queue, so it cannot be had alone."""
 
 
 class Browser:
     """Reads one queue on a channel of its own.
 
     on_delivery: called from the loop with each message; must not raise. prefetch: most messages held at once.
-    is_alone: nobody else may consume meanwhile; that is how two of these keep out of each other's way.
     """
 
     def __init__(
@@ -42,13 +36,11 @@ class Browser:
         on_delivery: Callable[[Delivery], None],
         *,
         prefetch: int,
-        is_alone: bool = False,
     ) -> None:
         self._connection = connection
         self._queue = queue
         self._on_delivery = on_delivery
         self._prefetch = prefetch if prefetch <= MOST_PREFETCH else 0
-        self._is_alone = is_alone
         self._channel: AmqpChannel | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -56,7 +48,7 @@ class Browser:
         """Why no more comes, if the broker or the connection ended it."""
 
     async def open(self) -> None:
-        """Begin. Raises: Missing, InUse, PermissionRefused, BrokerLost."""
+        """Begin. Raises: Missing, PermissionRefused, BrokerLost."""
         self._connection.open_channel(self._consume, self._on_close)
         await self._opened
 
@@ -81,7 +73,7 @@ class Browser:
     def _consume(self, channel: AmqpChannel) -> None:
         self._channel = channel
         channel.basic_qos(prefetch_count=self._prefetch, global_qos=False)
-        channel.basic_consume(self._queue, self._deliver, exclusive=self._is_alone, callback=self._consuming)
+        channel.basic_consume(self._queue, self._deliver, callback=self._consuming)
 
     def _consuming(self, _frame: Any) -> None:
         if not self._opened.done():
@@ -105,8 +97,6 @@ class Browser:
         code = getattr(reason, "reply_code", 0)
         if code == _NOT_FOUND:
             return Missing(text)
-        if code == _FORBIDDEN and "exclusive" in text:
-            return InUse(text)
         if isinstance(reason, exceptions.ChannelClosedByClient):
             return BrokerLost(address=self._connection.url.address, reason="the channel was closed")
         return explain(reason, self._connection.url, self._connection.connect_timeout_s, verb="read")

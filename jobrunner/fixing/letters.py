@@ -1,11 +1,13 @@
 """The dead letters, for one command alone: looked through in order, some taken out, the rest back in their places.
 
-Whoever wants to change what is dead takes them first. Two commands at once can so never queue one job twice: the second
-waits, and finds what the first has left.
+Whoever wants to retry takes them first, and makes sure that nobody else consumes. So two commands at once never queue
+one job twice: the second waits, and finds what the first has left. Quorum queues know no exclusive consumer, and a lock
+of another kind would need a right that operators do not have.
 """
 
 import asyncio
 import contextlib
+import random
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -15,14 +17,16 @@ import msgspec
 
 from jobrunner import envelope as envelopes
 from jobrunner.broker import declare, topology
-from jobrunner.broker.browse import Browser, InUse
+from jobrunner.broker.browse import Browser
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.delivery import Delivery
 from jobrunner.broker.publisher import Publisher
 from jobrunner.envelope import DEFAULT_PRIORITY, Envelope, MalformedMessage, State
-from jobrunner.errors import LettersInUse
+from jobrunner.errors import LettersInUse, PermissionRefused
 
-AGAIN_S: Final = 0.2
+AGAIN_S: Final = (0.05, 0.4)
+"""Between two tries to have them alone: from, to."""
+
 QUIET_S: Final = 0.3
 """No letter for so long: then the broker is asked whether any is left."""
 
@@ -67,10 +71,12 @@ class Letters:
 
     wanted: how many of them will be taken out, as far as that is known; 0: none is looked at.
     timeout_s: how long to wait for another command that has them.
+    is_alone: whether it is certain that nobody else has any; False where the broker does not tell this user.
     Entering raises: LettersInUse, PermissionRefused, BrokerLost.
     """
 
     def __init__(self, connection: Connection, *, wanted: int, timeout_s: float) -> None:
+        self.is_alone = True
         self._connection = connection
         self._wanted = wanted
         self._timeout_s = timeout_s
@@ -81,16 +87,16 @@ class Letters:
         self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        depth = await declare.queue_depth(self._connection, topology.DEAD)
-        if depth is None:
+        depth = await self._depth()
+        if depth is None and self.is_alone:
             publisher = Publisher(self._connection, confirm_timeout_s=self._timeout_s)
             try:
                 await declare.declare_startup(self._connection, publisher)
             finally:
                 publisher.close()
-            depth = (0, 0)
         # what is left alone stays in the window to the end, what is taken makes room for the next
-        self._prefetch = max(0, depth[0] - self._wanted) + BATCH if self._wanted else 1
+        ready = ANY_NUMBER if depth is None else depth[0]
+        self._prefetch = max(0, ready - self._wanted) + BATCH if self._wanted else 1
         await self._open()
         return self
 
@@ -98,22 +104,31 @@ class Letters:
         if self._browser is not None:
             await self._browser.close()
 
+    async def _depth(self) -> tuple[int, int] | None:
+        """Letters that nobody holds, and who consumes; None: not known, or there is no such queue."""
+        if not self.is_alone:
+            return None
+        try:
+            return await declare.queue_depth(self._connection, topology.DEAD)
+        except PermissionRefused:  # RabbitMQ 4.2.6 and later do not tell a user who may not create the queue
+            self.is_alone = False
+            return None
+
     async def _open(self) -> None:
+        """Consume, and stay if nobody else does. Of two that come at once one sees the other; if both do, both go."""
         deadline = time.monotonic() + self._timeout_s
         while True:
             self._held = 0
             self._arrived.clear()
-            browser = Browser(self._connection, topology.DEAD, self._take, prefetch=self._prefetch, is_alone=True)
-            try:
-                await browser.open()
-            except InUse as exc:
-                await browser.close()
-                if time.monotonic() > deadline:
-                    raise LettersInUse from exc
-                await asyncio.sleep(AGAIN_S)
-                continue
-            self._browser = browser
-            return
+            self._browser = Browser(self._connection, topology.DEAD, self._take, prefetch=self._prefetch)
+            await self._browser.open()
+            depth = await self._depth()
+            if depth is None or depth[1] == 1:
+                return
+            await self._browser.close()
+            if time.monotonic() > deadline:
+                raise LettersInUse
+            await asyncio.sleep(random.uniform(*AGAIN_S))  # noqa: S311 - to keep two apart
 
     def _take(self, delivery: Delivery) -> None:
         self._held += 1
@@ -136,6 +151,7 @@ class Letters:
 
     async def _more(self) -> bool:
         """Wait for letters. Gives False when all were seen."""
+        is_certain = False
         while not self._arrived:
             if self._browser is not None and self._browser.failure is not None:
                 raise self._browser.failure
@@ -144,13 +160,13 @@ class Letters:
                 async with asyncio.timeout(QUIET_S):
                     await self._changed.wait()
                     continue
-            depth = await declare.queue_depth(self._connection, topology.DEAD)
-            if self._arrived:
-                continue
-            if depth is None or not depth[0]:
+            if is_certain:
                 return False
-            if self._held >= self._prefetch:
+            depth = await self._depth()
+            if depth is not None and depth[0] and self._held >= self._prefetch:
                 await self._widen()
+            # somebody who comes and sees us holds some letters for a moment; they come here when he has gone
+            is_certain = not self._arrived and (depth is None or depth == (0, 1))
         return True
 
     async def _widen(self) -> None:

@@ -99,8 +99,7 @@ class Retrier:
             if missing:
                 await self._from_letters(letters, missing)
             await self._from_ledger([row for row in open_rows if row.state != "dead"], letters, None)
-            note = "its dead letter was gone; queued from the ledger"
-            await self._from_ledger(list(missing.values()), letters, note)
+            await self._without_letter(list(missing.values()), letters)
 
     def _unchanged(self, chosen: Iterable[JobRow]) -> list[JobRow]:
         rows = []
@@ -139,6 +138,14 @@ class Retrier:
         for row in rows:
             todo += self._planned(from_ledger(row), None, row.id, note)
         await self._queue(todo, letters)
+
+    async def _without_letter(self, rows: Sequence[JobRow], letters: Letters) -> None:
+        """Dead jobs that have none: somebody has purged it. Where others might have it just now, they stay."""
+        if letters.is_alone:
+            await self._from_ledger(rows, letters, "its dead letter was gone; queued from the ledger")
+            return
+        for row in rows:
+            self._on_done(Retried(id=row.id, error="its dead letter was not found; another command may have it"))
 
     def _planned(
         self, was: Envelope | JobrunnerError, letter: Letter | None, job_id: str, note: str | None = None
