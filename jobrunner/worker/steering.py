@@ -166,8 +166,12 @@ class Steering:
 
     def _send_on(self, run: Run, ran: events.Run, index: int, kept: HeadTail) -> None:
         """What is written beyond the first 64 KiB, to whoever follows now: the ledger does not keep it."""
-        begin = max(run.logged_bytes[index], kept.total_bytes - len(kept.tail))
-        data = kept.tail[begin - kept.total_bytes :]
+        begin = run.logged_bytes[index]
+        if begin < len(kept.head):  # of a command more is kept at hand than the ledger gets: it is the result
+            data = bytes(kept.head[begin : begin + KEPT_BYTES])
+        else:
+            begin = max(begin, kept.total_bytes - len(kept.tail))
+            data = kept.tail[begin - kept.total_bytes :]
         text, used = whole_characters(data)
         if text:
             run.logged_bytes[index] = begin + used

@@ -1,0 +1,233 @@
+"""Commands that look at what goes on: live output, waiting, watching, following, also while the broker restarts."""
+
+import json
+import re
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import TestBroker
+from tests.support.command import COMMAND
+from tests.support.eventually import eventually
+from tests.support.home import Home
+from tests.support.world import TASKS
+
+LIMIT_S = 60.0
+
+
+@pytest.fixture
+def home(tmp_path: Path, broker: TestBroker) -> Home:
+    return Home(tmp_path, url=broker.url, tasks=TASKS)
+
+
+@contextmanager
+def running(home: Home, *args: str) -> Iterator["subprocess.Popen[str]"]:
+    """A command whose output is read while it goes on."""
+    process = subprocess.Popen(
+        [*COMMAND, *args],
+        cwd=home.folder,
+        env=home.environ | {"PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def lines_of(process: "subprocess.Popen[str]") -> Iterator[str]:
+    """Its lines as they come."""
+    assert process.stdout is not None
+    yield from iter(process.stdout.readline, "")  # not the file itself: a generator that ends would close it
+
+
+def queued(home: Home, *args: str) -> str:
+    done = home.run("enqueue", *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def state_of(home: Home, job_id: str) -> str:
+    return str(json.loads(home.run("show", job_id, "--json").stdout)["state"])
+
+
+def test_a_line_is_shown_within_a_fifth_of_a_second_each_once_and_the_end_is_the_jobs(
+    home: Home, queue_name: str
+) -> None:
+    with home.worker("-q", queue_name):
+        job_id = queued(home, "-q", queue_name, "tasks:chat", "30", "0.15")
+        delays, numbers = [], []
+        with running(home, "logs", "-f", job_id) as following:
+            for line in lines_of(following):
+                number, written_at = line.split()
+                numbers.append(int(number))
+                delays.append(time.time() - float(written_at))
+            assert following.wait(LIMIT_S) == 0
+        assert numbers == list(range(30))
+        assert statistics.median(delays[-15:]) < 0.2, delays  # the first ones were written before it looked
+
+
+def test_following_may_begin_before_the_job_does(home: Home, queue_name: str) -> None:
+    job_id = queued(home, "-q", queue_name, "tasks:fail", "x")
+    with running(home, "logs", "-f", job_id[:8]) as following, home.worker("-q", queue_name):
+        out, err = following.communicate(timeout=LIMIT_S)
+    assert (following.returncode, out) == (1, "about to fail\n" * 2)
+    assert err.startswith(f"error: {job_id[:8]} died after 2 tries: TimeoutError: read timed out\n")
+
+
+def test_following_several_ends_with_the_last(home: Home, queue_name: str) -> None:
+    with home.worker("-q", queue_name):
+        ids = [queued(home, "-q", queue_name, "--tag", queue_name, "tasks:chat", "3", "0.2") for _ in range(2)]
+        done = home.run("logs", "-f", f"tag:{queue_name}", "--json")
+    assert done.returncode == 0
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    for job_id in ids:
+        assert [each["text"].split()[0] for each in found if each["id"] == job_id] == ["0", "1", "2"]
+
+
+def test_what_is_beyond_the_kept_part_is_seen_by_those_who_follow(home: Home, queue_name: str) -> None:
+    script = "head -c 80000 /dev/zero | tr '\\0' x; sleep 0.7; echo; for i in 1 2 3; do echo late $i; sleep 0.4; done"
+    with home.worker("-q", queue_name, "--allow-commands"):
+        job_id = queued(home, "-q", queue_name, "--", "sh", "-c", script)
+        eventually(lambda: _is(home, job_id, "running"), interval_s=0.1)
+        with running(home, "logs", "-f", job_id) as following:
+            moments = {line.strip(): time.monotonic() for line in lines_of(following) if line.startswith("late")}
+            assert following.wait(LIMIT_S) == 0
+    assert list(moments) == ["late 1", "late 2", "late 3"]
+    assert moments["late 3"] - moments["late 1"] > 0.5  # as they were written, not at the end
+
+
+def _is(home: Home, job_id: str, state: str) -> None:
+    assert state_of(home, job_id) == state
+
+
+def test_a_job_that_is_killed_while_it_prints_shows_its_last_lines(home: Home, queue_name: str) -> None:
+    script = "seq 1 200000; echo the last line; kill -9 $$"
+    with home.worker("-q", queue_name, "--allow-commands"):
+        job_id = queued(home, "-q", queue_name, "--retries", "0", "--timeout", "30s", "--", "sh", "-c", script)
+        home.run("wait", job_id, "--timeout", "60s")
+        text = home.run("logs", job_id, "--attempt", "1").stdout
+    assert text.startswith("1\n2\n3\n")
+    assert text.endswith("\n200000\nthe last line\n")
+    assert re.search(r"\n… \d+\.\d (kB|MB) not kept …\n", text)
+
+
+def test_stopping_to_follow_leaves_the_job_alone(home: Home, queue_name: str) -> None:
+    gate = home.folder / "gate"
+    with home.worker("-q", queue_name):
+        job_id = queued(home, "-q", queue_name, "tasks:hold", str(gate))
+        with running(home, "logs", "-f", job_id) as following:
+            assert next(lines_of(following)) == "holding\n"
+            following.send_signal(signal.SIGINT)
+            assert following.wait(LIMIT_S) == 130
+            assert following.stderr is not None
+            assert following.stderr.read() == f"{job_id[:8]} goes on.\n"
+        gate.touch()
+        assert home.run("wait", job_id).returncode == 0
+
+
+def test_enqueue_and_follow(home: Home, queue_name: str) -> None:
+    with home.worker("-q", queue_name, "--allow-commands"):
+        enqueue = ("enqueue", "-q", queue_name, "--retries", "0", "--follow")
+        done = home.run(*enqueue, "--exit-code", "--", "sh", "-c", "echo out; echo err >&2; sleep 0.4; exit 7")
+        assert (done.returncode, done.stdout) == (7, "out\n")
+        assert re.fullmatch(r"err\nerror: \w{8} died after 1 try: err\nhint:  jobrunner show \w{4}\n", done.stderr)
+        done = home.run(*enqueue, "--wait", "tasks:hold", str(home.folder))
+        assert (done.returncode, done.stdout) == (0, 'holding\nlet go\n"held"\n')
+        done = home.run(*enqueue, "--json", "tasks:hold", str(home.folder))
+        first, *_, last = [json.loads(line) for line in done.stdout.splitlines()]
+        assert (first["text"], first["stream"]) == ("holding", "out")
+        assert (last["state"], last["result"]) == ("succeeded", "held")
+
+
+def _has_consumers(home: Home, queue: str) -> None:
+    assert json.loads(home.run("queues", "list", queue, "--json").stdout)["queues"][0]["consumers"] > 0
+
+
+def test_on_a_terminal_enqueue_says_how_to_follow(home: Home, queue_name: str) -> None:
+    with home.worker("-q", queue_name):
+        eventually(lambda: _has_consumers(home, queue_name), interval_s=0.1)
+        _, text = home.on_terminal("enqueue", "-q", queue_name, "tasks:add", "1", "2")
+    first, follow = text.splitlines()
+    assert follow == f"  Follow it:  jobrunner logs -f {first.split()[1][:4]}"
+
+
+def test_waiting_is_over_when_the_last_has_ended(home: Home, queue_name: str) -> None:
+    gate = home.folder / "gate"
+    ids = [queued(home, "-q", queue_name, "--tag", queue_name, "tasks:hold", str(gate)) for _ in range(3)]
+    with running(home, "wait", f"tag:{queue_name}") as waiting, home.worker("-q", queue_name):
+        eventually(lambda: _is(home, ids[0], "running"), interval_s=0.1)
+        assert waiting.poll() is None
+        assert home.run("wait", f"tag:{queue_name}", "--for", "running", "--any", "--timeout", "20s").returncode == 0
+        gate.touch()
+        out, _ = waiting.communicate(timeout=LIMIT_S)
+    assert waiting.returncode == 0
+    assert {line.split("\t")[0] for line in out.splitlines()} == set(ids)
+
+
+def test_watching_and_following_survive_a_restart_of_the_broker(tmp_path: Path, own_broker: TestBroker) -> None:
+    home = Home(tmp_path, url=own_broker.url, tasks=TASKS)
+    gate = home.folder / "gate"
+    with home.worker():
+        job_id = queued(home, "tasks:hold", str(gate))
+        eventually(lambda: _is(home, job_id, "running"), interval_s=0.1)
+        with (
+            running(home, "wait", job_id) as waiting,
+            running(home, "logs", "-f", job_id) as following,
+            running(home, "events", "--follow", "--since", "1h", "--kind", "succeeded") as events,
+        ):
+            assert next(lines_of(following)) == "holding\n"
+            own_broker.restart()
+            gate.touch()
+            assert waiting.wait(LIMIT_S) == 0, waiting.stderr
+            assert waiting.stdout is not None
+            assert waiting.stdout.read().split("\t")[:2] == [job_id, "succeeded"]
+            assert following.wait(LIMIT_S) == 0
+            assert list(lines_of(following)) == ["let go\n"]
+            assert next(lines_of(events)).split("\t")[1:3] == ["succeeded", job_id]
+
+
+def test_status_and_list_are_drawn_again_and_again(home: Home, queue_name: str) -> None:
+    with running(home, "list", f"queue:{queue_name}", "--json", "-w", "0.2s") as watching:
+        frames = lines_of(watching)
+        assert json.loads(next(frames))["jobs"] == []
+        job_id = queued(home, "-q", queue_name, "tasks:text")
+        assert any(job["id"] == job_id for frame in frames for job in json.loads(frame)["jobs"])
+    with running(home, "status", queue_name, "--watch", "0.2s", "--json") as watching:
+        shown = [json.loads(frame) for frame, _ in zip(lines_of(watching), range(2), strict=False)]
+        assert [frame["queues"][0]["ready"] for frame in shown] == [1, 1]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(LIMIT_S) == 130
+
+
+def test_events_are_followed_as_they_come(home: Home, queue_name: str) -> None:
+    with running(home, "events", "--follow", "--json", "--kind", "queued", "--since", "1s") as following:
+        job_id = queued(home, "-q", queue_name, "tasks:text")
+        for line in lines_of(following):
+            if job_id in line:
+                event = json.loads(line)
+                break
+    assert (event["kind"], event["jobs"][0]["job"]["task"]) == ("queued", "tasks:text")
+
+
+def test_a_worker_that_does_not_answer_is_named(home: Home, queue_name: str) -> None:
+    with home.worker("-q", queue_name, "--name", queue_name[-20:]) as worker:
+        worker.send_signal(signal.SIGSTOP)
+        try:
+            done = home.run("workers", "ping", queue_name[-20:], "--timeout", "0.5s")
+        finally:
+            worker.send_signal(signal.SIGCONT)
+    assert done.returncode == 5
+    assert re.match(
+        rf"error: 0 of 1 workers answered in 0\.5 s\. Silent: {queue_name[-20:]} \(seen \d+s ago\)", done.stderr
+    )
