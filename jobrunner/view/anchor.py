@@ -20,7 +20,7 @@ class Anchor:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._life = self._current_life()
+        self._life: int | None = None
 
     def get(self, key: str) -> str | None:
         """A fact about the ledger."""
@@ -44,7 +44,10 @@ class Anchor:
 
     def is_moved(self) -> bool:
         """Whether the view was reset since `read`."""
-        return self._current_life() != self._life
+        life = self._current_life()
+        if self._life is None:
+            self._life = life
+        return life != self._life
 
     def move(self, record: Record) -> None:
         """Note the last record folded."""
@@ -54,7 +57,7 @@ class Anchor:
     def begin_anew(self) -> None:
         """Nothing has been folded."""
         self._db.execute("DELETE FROM meta")
-        self._life += 1
+        self._life = (self._life or 0) + 1
         self.put("life", self._life)
 
     def _place(self) -> tuple[int, str | None] | None:

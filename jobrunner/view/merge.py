@@ -133,12 +133,11 @@ class Merge:
 
     def dead(self, event: events.Dead) -> None:
         """In the dead-letter queue."""
-        row = self._of(event, event.ran, 4, event.error)
-        if row is None:
-            return
+        row = self._draft(event.id)
         if row.q_chain < 0:
             row.queue = max(row.queue, event.queue)
-        if self._ends(row, event, "dead", event.ran):
+        reached = self._of(event, event.ran, 4, event.error)
+        if reached is not None and self._ends(row, event, "dead", event.ran):
             causes.describe(row, event.error)
 
     def cancelled(self, event: events.Cancelled) -> None:

@@ -226,10 +226,10 @@ class Store:
         with self._checked():
             return asking.unknown(self._db, job_id)
 
-    def place_in_line(self, job: JobRow) -> int:
+    def place_in_line(self, job: JobRow, *, now: float | None = None) -> int:
         """How many queued jobs of its queue are due before it."""
         with self._checked():
-            return summary.place_in_line(self._db, job, time.time())
+            return summary.place_in_line(self._db, job, _time(now))
 
     # --- all of them ------------------------------------------------------------------------------------------------
 

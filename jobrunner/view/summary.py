@@ -20,8 +20,8 @@ SELECT queue, state, (due_at IS NULL OR due_at <= ?) AS is_due, count(*), min(CO
 FROM jobs WHERE state IN ('queued', 'scheduled', 'parked', 'running', 'retrying', 'dead') GROUP BY queue, state, is_due
 """
 _AHEAD: Final = """
-SELECT count(*) FROM jobs WHERE queue = ? AND COALESCE(due_at, born) <= ? AND id <> ?
-AND ((state = 'queued' AND COALESCE(due_at, born) < ?) OR (state IN ('scheduled', 'retrying') AND due_at < ?))
+SELECT count(*) FROM jobs WHERE queue = ? AND id <> ? AND ((state = 'queued' AND COALESCE(due_at, born) < ?)
+OR (state IN ('scheduled', 'retrying') AND due_at < ? AND due_at <= ?))
 """
 
 
@@ -52,7 +52,7 @@ def _what(state: str, *, is_due: bool) -> str:
 def place_in_line(db: sqlite3.Connection, job: JobRow, now: float) -> int:
     """Queued jobs of its queue that were due before it. Priorities are left out: what they do depends on the broker."""
     due_at = job.due_at or job.created_at or job.state_at
-    (count,) = db.execute(_AHEAD, (job.queue, now, job.id, due_at, due_at)).fetchone()
+    (count,) = db.execute(_AHEAD, (job.queue, job.id, due_at, due_at, now)).fetchone()
     return int(count)
 
 

@@ -109,7 +109,7 @@ def explain_why(store: Store, row: JobRow, *, now: float, live: LiveFacts) -> Wh
     if row.is_ended:
         return None
     seen_at = next((worker.seen_at for worker in store.workers() if worker.name == row.worker), None)
-    ahead = store.place_in_line(row) if row.state == "queued" else 0
+    ahead = store.place_in_line(row, now=now) if row.state == "queued" else 0
     return reason(row, now=now, live=live, ahead=ahead, seen_at=seen_at)
 
 

@@ -1,6 +1,7 @@
 """The fold: the same rows in whatever order events come and however often; and what each event makes of a job."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -82,7 +83,7 @@ def snapshot(told: Sequence[events.Event], cuts: Sequence[int] = ()) -> list[Any
     found = ledger.records(told)
     bounds = [0, *sorted(cut % (len(found) + 1) for cut in cuts), len(found)]
     with a_view() as store:
-        for begin, end in zip(bounds, bounds[1:], strict=False):
+        for begin, end in pairwise(bounds):
             store.fold(found[begin:end])
         jobs = [(store.job(each, now=NOW), store.attempts(each), store.logs(each)) for each in IDS]
         return [jobs, store.workers(10 * NOW), store.counts(NOW), store.causes(ledger.words()), _columns(store)]
