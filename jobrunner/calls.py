@@ -163,7 +163,7 @@ def _from_file(name: str, operator: str, path: str) -> Any:
 
 def to_json(value: Any, encode: Callable[[Any], bytes]) -> bytes:
     """The JSON of arguments. Raises: BadValue for what JSON cannot carry: text that is not UTF-8, nesting over 64."""
-    if depth_of(value) > MAX_DEPTH + 2:  # the list or object of all arguments, and the innermost values
+    if _depth(value) > MAX_DEPTH + 2:  # the list or object of all arguments, and the innermost values
         raise BadValue(problem=f"The arguments are nested deeper than {MAX_DEPTH}.", hint="pass a path or URL")
     try:
         return encode(value)
@@ -171,8 +171,7 @@ def to_json(value: Any, encode: Callable[[Any], bytes]) -> bytes:
         raise BadValue(problem="An argument is not UTF-8 text.", hint="pass a path or URL") from exc
 
 
-def depth_of(value: Any) -> int:
-    """How deep lists and objects nest; a plain value has 1."""
+def _depth(value: Any) -> int:
     depth, level = 0, [value]
     while level:
         depth += 1

@@ -1,7 +1,8 @@
 """`@job`: the table of functions that a worker may run, and what a running job can ask about itself."""
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
@@ -191,3 +192,14 @@ def enter_context(facts: dict[str, Any]) -> None:
 def leave_context() -> None:
     """Make `context` raise again."""
     context._facts = None  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def inside(facts: dict[str, Any]) -> Iterator[None]:
+    """`context` answers for a job within the block, and afterwards as before: an inline job may run another."""
+    before = context._facts  # noqa: SLF001
+    enter_context(facts)
+    try:
+        yield
+    finally:
+        context._facts = before  # noqa: SLF001

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from jobrunner.calls import MAX_DEPTH, depth_of
+from jobrunner.calls import MAX_DEPTH
 from jobrunner.errors import BadArguments, NotJson
 
 _encode = msgspec.json.Encoder().encode
@@ -80,9 +80,18 @@ def _problem(value: Any) -> str:
         return "it holds itself, or nests too deep"
     except _NOT_ENCODED as exc:
         return str(exc)
-    if depth_of(msgspec.json.decode(data)) > MAX_DEPTH + 1:
+    if _depth(msgspec.json.decode(data)) > MAX_DEPTH:
         return f"it nests deeper than {MAX_DEPTH}"
     return ""
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects nest, level by level: recursion would fail on what it looks for."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, list | dict)]:
+        depth += 1
+        level = [part for item in level for part in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def _has_no_json(value: Any) -> bool:

@@ -1,0 +1,197 @@
+"""Jobs that run where they are queued, for the tests of programs that queue jobs: no broker, no worker, no waiting.
+
+What a job gets and gives goes through the same JSON as on its way to a worker and back.
+"""
+
+import asyncio
+import importlib
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jobrunner import envelope as envelopes
+from jobrunner import registry, retry
+from jobrunner.api import backend
+from jobrunner.api.call import Call
+from jobrunner.api.ends import Ticket
+from jobrunner.api.options import Options
+from jobrunner.api.window import CHUNK, Answer, Source
+from jobrunner.errors import JobrunnerError, NotACall, NotFound
+from jobrunner.execution import failures, tasks
+from jobrunner.outcome import Dead, Outcome, RunAgain, Succeeded
+from jobrunner.watch import End
+
+if TYPE_CHECKING:
+    from jobrunner.view.rows import JobRow
+
+USER = "inline"
+
+
+@contextmanager
+def inline() -> Iterator[None]:
+    """Clients that connect meanwhile run their jobs inline; that of `function.delay(...)` too."""
+    known: dict[str, tuple[Ticket, envelopes.Envelope]] = {}
+    with backend.inline(lambda run, is_async: InlineCore(run, known, is_async=is_async)):
+        yield
+
+
+class InlineCore:
+    """Runs each job as it is queued: retries at once, delays and timeouts not kept. Failing, it is dead.
+
+    is_async: coroutines run on the loop of their caller; else each on one of its own.
+    """
+
+    def __init__(self, run: str, known: dict[str, tuple[Ticket, envelopes.Envelope]], *, is_async: bool) -> None:
+        self.run = run
+        self._known = known
+        self._is_async = is_async
+
+    async def open(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Nothing to leave."""
+
+    async def enqueue(self, call: Call[object], options: Options, seq: int | None = None) -> Ticket:
+        """Run it. Raises: NotACall for a command; those have no place in a test's own process."""
+        envelope = call.seal(options, self.run, USER, seq)
+        if envelope.job.argv is not None:
+            raise NotACall(what=call.shown, reason="inline jobs are functions, not commands.", hint="jobrunner_broker")
+        ticket = Ticket(envelope.job.id)
+        self._known[ticket.id] = (ticket, envelope)
+        # decoded from its bytes, as a worker does
+        job = envelopes.decode(envelope.body, ticket.id)
+        ticket.settle(await self._end(envelopes.Envelope(job=job, priority=envelope.priority, body=envelope.body)))
+        return ticket
+
+    async def _end(self, envelope: envelopes.Envelope) -> End:
+        function = _resolve(envelope.job.task or "")
+        limits = retry.limits_of(envelope.job, registry.spec_of(function))
+        while True:
+            started_at = time.time()
+            outcome = await self._attempt(function, envelope, limits)
+            verdict = retry.decide(envelope, limits, outcome, time.time())
+            if not isinstance(verdict, RunAgain):
+                break
+            envelope = envelope.with_state(attempt=envelope.attempt)
+        return End(
+            id=envelope.job.id,
+            state="succeeded" if isinstance(outcome, Succeeded) else "dead",
+            attempt=envelope.attempt,
+            result=outcome.result if isinstance(outcome, Succeeded) else None,
+            truncated=isinstance(outcome, Succeeded) and outcome.truncated,
+            error=verdict.error if isinstance(verdict, Dead) else None,
+            started_at=started_at,
+            took_s=time.time() - started_at,
+        )
+
+    async def _attempt(
+        self, function: Callable[..., Any], envelope: envelopes.Envelope, limits: retry.Limits
+    ) -> Outcome:
+        job = envelope.job
+        args, kwargs = msgspec.json.decode(job.args), msgspec.json.decode(job.kwargs)
+        facts = {
+            "id": job.id,
+            "attempt": envelope.attempt,
+            "max_attempts": limits.max_attempts,
+            "queue": job.queue,
+            "worker": USER,
+            "deadline": None if limits.timeout_s is None else time.time() + limits.timeout_s,
+        }
+        try:
+            with registry.inside(facts):
+                value = function(*args, **kwargs)
+                if isinstance(value, CoroutineType):
+                    value = await value if self._is_async else asyncio.run(value)
+        except Exception as exc:  # noqa: BLE001 - whatever a job raises is its outcome
+            return failures.classify(exc, failures.binding(function, args, kwargs)).outcome
+        return tasks.encode_result(value)
+
+    async def enqueue_many(self, source: Source, options: Options) -> AsyncGenerator[list[tuple[Ticket, Answer]]]:
+        """Run what the source gives, one after another."""
+        number = 0
+        while calls := await source(CHUNK):
+            for one in calls:
+                try:
+                    yield [(await self.enqueue(one, options, number), None)]
+                except JobrunnerError as exc:
+                    yield [(Ticket(envelopes.new_id()), exc)]
+                number += 1
+
+    async def map(
+        self,
+        source: Source,
+        options: Options,
+        *,
+        ordered: bool,  # noqa: ARG002 - they end in input order
+        max_in_flight: int,  # noqa: ARG002 - one at a time
+    ) -> AsyncGenerator[list[Ticket | JobrunnerError]]:
+        """Run what the source gives, one after another."""
+        number = 0
+        while calls := await source(1):
+            for one in calls:
+                yield [await self.enqueue(one, options, number)]
+                number += 1
+
+    async def listen(self, tickets: Sequence[Ticket]) -> None:
+        """All have ended."""
+
+    async def end_of(self, job_id: str, timeout_s: float | None) -> End:  # noqa: ARG002 - it has ended
+        """The end of a job of this test. Raises: NotFound."""
+        end = self._find(job_id)[0].end
+        assert end is not None  # noqa: S101 - it has ended before it was known
+        return end
+
+    async def status(self, job_id: str) -> "JobRow":
+        """What is known of a job of this test. Raises: NotFound."""
+        from jobrunner.view.rows import JobRow
+
+        ticket, envelope = self._find(job_id)
+        end, job = ticket.end, envelope.job
+        return JobRow(
+            id=ticket.id,
+            state=end.state if end else "running",
+            state_at=time.time(),
+            task=job.task,
+            args=job.args,
+            kwargs=job.kwargs,
+            queue=job.queue,
+            priority=envelope.priority,
+            created_at=job.iat,
+            attempt=end.attempt if end else 1,
+            started_at=end.started_at if end else job.iat,
+            run=job.run,
+            seq=job.seq,
+            tags=job.tags,
+            label=job.label,
+            error=end.error if end else None,
+            result=end.result if end else None,
+        )
+
+    async def cancel(self, job_id: str, reason: str, *, chain: int | None = None) -> None:  # noqa: ARG002 - too late
+        """Nothing: it has ended. Raises: NotFound."""
+        self._find(job_id)
+
+    def _find(self, job_id: str) -> tuple[Ticket, envelopes.Envelope]:
+        fitting = [found for known, found in self._known.items() if known.startswith(job_id)]
+        if len(fitting) != 1:
+            raise NotFound(message=f"No job of this test is '{job_id}'.", hint="the whole id")
+        return fitting[0]
+
+
+def _resolve(task: str) -> Callable[..., Any]:
+    """The function of that name, imported if need be, as a worker with --allow-import would. Raises: NotACall."""
+    module, _, name = task.partition(":")
+    found = registry.lookup(task) or registry.lookup(f"__main__:{name}")
+    if found is None:
+        try:
+            found = registry.lookup(task) or getattr(importlib.import_module(module), name, None)
+        except ModuleNotFoundError as exc:
+            raise NotACall(what=task, reason=f"there is no module '{exc.name}'.") from exc
+    if not callable(found):
+        raise NotACall(what=task, reason=f"'{module}' has no such function.")
+    return found
