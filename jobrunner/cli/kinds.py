@@ -41,12 +41,26 @@ def _positive(text: str) -> float:
     return seconds
 
 
+def _per_second(text: str) -> float:
+    """Jobs a second from `5/s`, `30/m`, `100/h` or `5`. Raises: BadValue."""
+    number, _, unit = text.strip().partition("/")
+    try:
+        rate = float(number) / {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[unit]
+    except (KeyError, ValueError):
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise BadValue(problem=f"'{text}' is not a rate.", hint="5/s, 30/m, 100/h")
+    return rate
+
+
 DURATION = _Kind("duration", parse_duration, float)
 """Seconds as float >= 0."""
 POSITIVE_DURATION = _Kind("duration", _positive, float)
 """Seconds as float > 0."""
 BACKOFF = _Kind("backoff", parse_backoff, tuple)
 """(first, largest) in seconds."""
+RATE = _Kind("rate", _per_second, float)
+"""A second, as float > 0."""
 SIZE = _Kind("size", parse_size, ())
 """Bytes."""
 PRIORITY = _Kind("priority", parse_priority, ())
