@@ -246,7 +246,7 @@ def test_with_exit_code_the_commands_own_status_is_given(
 
 def test_a_result_that_was_cut_exits_5(capsys: pytest.CaptureFixture[str]) -> None:
     assert _finish(_end(result=b'"part"', truncated=True), argv=["x"]) == 5
-    assert capsys.readouterr().err == "error: k7f2m9xq succeeded, but its output was over 1 MiB and is cut.\n"
+    assert capsys.readouterr().err == "error: k7f2m9xq succeeded, but its result was over 1 MiB and is cut.\n"
 
 
 def test_an_output_with_a_gap_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
