@@ -100,7 +100,10 @@ def test_waiting_gives_the_result_of_functions_and_the_output_of_commands(home: 
         assert done.stdout.strip() == "0"
         done = enqueue("tasks:fail")
         assert (done.returncode, done.stdout) == (1, "")
-        assert re.fullmatch(f"error: {SHORT} died after 1 try: TimeoutError: read timed out.*\n", done.stderr)
+        assert re.fullmatch(
+            f"error: {SHORT} died after 1 try: TimeoutError: read timed out.*\nhint:  jobrunner show \\w{{4}}\n",
+            done.stderr,
+        )
         done = enqueue("--retries", "0", "--exit-code", "--shell", "echo out; echo why >&2; exit 7")
         assert (done.returncode, done.stdout) == (7, "out\n")
         assert done.stderr.startswith("why\nerror: ")
@@ -113,7 +116,9 @@ def test_waiting_gives_the_result_of_functions_and_the_output_of_commands(home: 
 def test_a_wait_that_lasts_too_long_ends_with_124_and_the_job_goes_on(home: Home, queue_name: str) -> None:
     done = home.run("enqueue", "-q", queue_name, "tasks:add", "1", "2", "--wait", "--wait-timeout", "0.3s")
     assert (done.returncode, done.stdout) == (124, "")
-    assert re.fullmatch(f"error: Still running after 0 s: {SHORT}\\. It goes on\\.\n", done.stderr)
+    assert re.fullmatch(
+        f"error: Still running after 0 s: {SHORT}\\. It goes on\\.\nhint:  jobrunner logs -f \\w{{4}}\n", done.stderr
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -124,7 +129,7 @@ def test_a_wait_that_is_stopped_says_that_the_job_goes_on(
         eventually(lambda: _is_queued(home, queue_name), timeout_s=20)
         process.send_signal(number)
         assert process.wait(5) == code
-    assert re.fullmatch(f"{SHORT} goes on\\. Its id: {ID.pattern}\n", home.log())
+    assert re.fullmatch(f"{SHORT} goes on\\. jobrunner wait \\w{{4}}\n", home.log())
 
 
 def _is_queued(home: Home, queue: str) -> None:
@@ -199,7 +204,7 @@ def test_many_go_on_when_nobody_reads_their_ids(home: Home, queue_name: str) -> 
     )
     assert done.stderr == "3,000 queued\n"
     rows = home.run("queues", "list", queue_name).stdout
-    assert rows == f"{queue_name}\t3000\t0\n"
+    assert rows.split("\t")[:3] == [queue_name, "3000", "0"]
 
 
 def test_a_password_reaches_neither_output_nor_report(home: Home, broker: TestBroker, queue_name: str) -> None:

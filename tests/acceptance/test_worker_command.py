@@ -78,7 +78,7 @@ def test_a_first_signal_drains_and_a_second_hands_back(home: Home, queue_name: s
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 143
     assert "job.handed_back" in home.log()
-    assert home.run("queues", "list", queue_name).stdout == f"{queue_name}\t1\t0\n"
+    assert home.run("queues", "list", queue_name).stdout.split("\t")[:3] == [queue_name, "1", "0"]
 
 
 def test_an_app_that_cannot_be_imported_is_exit_code_2(home: Home, queue_name: str) -> None:
@@ -104,7 +104,7 @@ def test_queues_are_declared_listed_and_purged_on_the_record(home: Home, queue_n
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: This would remove 1 job on '{queue_name}' (")
     assert home.run("queues", "purge", queue_name, "-y").stdout == "1\n"
-    assert home.run("queues", "list", queue_name).stdout == f"{queue_name}\t0\t0\n"
+    assert home.run("queues", "list", queue_name).stdout.split("\t")[:3] == [queue_name, "0", "0"]
     assert len(job_id) == 16
 
 
@@ -117,7 +117,7 @@ def test_a_purged_job_ends_the_wait_for_it(home: Home, queue_name: str) -> None:
 
 
 def _has_one(home: Home, queue: str) -> None:
-    assert home.run("queues", "list", queue).stdout == f"{queue}\t1\t0\n"
+    assert home.run("queues", "list", queue).stdout.split("\t")[:3] == [queue, "1", "0"]
 
 
 def test_a_queue_that_is_not_there_is_exit_code_4(home: Home, queue_name: str) -> None:
