@@ -134,8 +134,8 @@ class _Recorder:
     async def _insist(self, *, is_following: bool) -> None:
         """Begin again as often as the view turns out to be reset by another process, damaged, or of another stream."""
         while True:
-            place = self.seen or self._store.anchor
             try:
+                place = self._place()
                 with Tail(self._connection, "first" if place is None else place[0], self._timeout_s) as tail:
                     if not await self._fits(tail, place):
                         self._store.reset()
@@ -146,10 +146,19 @@ class _Recorder:
                         return
                     while True:
                         await self._take_more(tail)
-            except ViewMoved:
-                continue
+            except ViewMoved:  # a view is reset where the stream is another one: what was seen was of the old one
+                self.seen = None
             except ViewDamaged:
                 self._store.reopen()
+
+    def _place(self) -> Place | None:
+        """Where to read on: where the view stands, or before that, when another process has folded more than was seen
+        here.
+        """
+        anchor = self._store.anchor
+        if anchor is None or self.seen is None:
+            return anchor
+        return min(anchor, self.seen, key=lambda place: place[0])
 
     async def _fits(self, tail: Tail, place: Place | None) -> bool:
         """Whether the stream is the one of which the view knows a part; waits for its first record."""
