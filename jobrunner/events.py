@@ -162,11 +162,13 @@ class Cancel(_Event, frozen=True, kw_only=True, omit_defaults=True):
     """A request, kept for workers that are not there yet (stream `jobrunner.v1.cancels`).
 
     jobs: id -> chain: attempts of that chain and of earlier ones will not start. run: every job of that run.
+    signal: for those that run now, a name such as INT; None: TERM.
     """
 
     jobs: dict[str, int] = {}
     run: str | None = None
     reason: str = ""
+    signal: str | None = None
     by: str | None = None
 
 

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "wait": Entry("jobrunner.cli.wait:wait", "Look", "wait for jobs to end"),
     "events": Entry("jobrunner.cli.events:events", "Look", "the history itself, as it is written"),
     "retry": Entry("jobrunner.cli.retry:retry", "Fix", "queue dead, cancelled and expired jobs again"),
+    "cancel": Entry("jobrunner.cli.cancel:cancel", "Fix", "stop jobs, queued or running"),
     "progress": Entry("jobrunner.cli.progress:progress", "", "inside a job: say how far it is"),
     "queues": Entry("jobrunner.cli.queues:queues", "Operate", "list, declare or empty queues"),
     "workers": Entry("jobrunner.cli.workers:workers", "Operate", "list workers, ask them"),

@@ -51,10 +51,15 @@ class Steering:
         if request.verb == "cancel":
             # told directly as well as through the stream, whichever is first: so that it counts at once
             cancel = events.Cancel(
-                at=request.at, jobs=request.jobs, run=request.run, reason=request.reason, by=request.by
+                at=request.at,
+                jobs=request.jobs,
+                run=request.run,
+                reason=request.reason,
+                signal=request.signal,
+                by=request.by,
             )
             self._tombstones.add(cancel)
-            self.cancel(cancel, request.signal)
+            self.cancel(cancel)
             jobs = {job_id: self._state_of(job_id, chain) for job_id, chain in request.jobs.items()}
         if request.verb == "follow":
             until = time.monotonic() + FOLLOWED_S
@@ -77,9 +82,10 @@ class Steering:
         ended = any(settled_id == job_id for settled_id, _ in self._settler.settled)
         return "ended" if ended else "noted"
 
-    def cancel(self, event: events.Cancel, name: str | None = None) -> None:
-        """Kill what runs here of a cancel; give up what waits for a process. name: of the signal, such as INT."""
-        number = signal.Signals[f"SIG{name.removeprefix('SIG')}"] if name else signal.SIGTERM
+    def cancel(self, event: events.Cancel) -> None:
+        """Kill what runs here of a cancel; give up what waits for a process."""
+        name = f"SIG{(event.signal or 'TERM').removeprefix('SIG')}"
+        number = signal.Signals.__members__.get(name, signal.SIGTERM)  # whatever was sent: it must not end this worker
         for run in list(self._settler.runs.values()):
             note = self._tombstones.find(run.envelope)
             if note is None or run.cancel is not None or run.verdict is not None:
