@@ -20,7 +20,7 @@ _VARYING = [
     (re.compile(r"^([✓✗!] )[0-9a-z]{8}\b"), r"\1<id>"),
     (re.compile(r"\b[0-9a-hjkmnp-tv-z]{16}\b"), "<id>"),
     (re.compile(r"\berror: [0-9a-z]{8}\b"), "error: <id>"),
-    (re.compile(r"^(hint: .* )[0-9a-hjkmnp-tv-z]{4}$"), r"\1<id>"),
+    (re.compile(r"^((?:hint|  Follow it): .* )[0-9a-hjkmnp-tv-z]{4}$"), r"\1<id>"),
     (re.compile(r"[A-Z][a-z]{2} \d\d:\d\d:\d\d [+-]\d\d:\d\d"), "<time>"),
     (re.compile(r"\b\d{3,}\b"), "<number>"),
 ]

@@ -17,6 +17,7 @@ PLAYED = [
     DOCS / "how-to" / "retries.md",
     DOCS / "how-to" / "commands.md",
     DOCS / "how-to" / "delays.md",
+    DOCS / "how-to" / "see-what-happens.md",
     DOCS / "how-to" / "raw-producers.md",
     DOCS / "how-to" / "running-in-production.md",
     DOCS / "wire.md",
