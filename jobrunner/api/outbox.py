@@ -1,13 +1,14 @@
 """Enqueueing for many callers at once: what is given while a batch is under way leaves with the next one."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 
 from jobrunner import events
 from jobrunner.client import BATCHES_OPEN, Client
 from jobrunner.envelope import Envelope
-from jobrunner.errors import BrokerTimeout, JobrunnerError
+from jobrunner.errors import BrokerTimeout, JobrunnerError, Unconfirmed
 
 Answer = JobrunnerError | None
 """None: the job and its record are confirmed."""
@@ -72,10 +73,23 @@ class Outbox:
                 answered.set_result(answer)
 
     async def _store(self, envelopes: Sequence[Envelope]) -> list[Answer]:
-        await self._client.wait_open()
+        """The answer to each. What was under way on a connection that was lost is published once more, under the same
+        ids: it may be queued twice then, as at-least-once allows, but not lost without a word.
+        """
         try:
-            return await self._client.enqueue_batch(envelopes)
+            answers = await self._try(envelopes)
         except BrokerTimeout:
             # nothing was queued, and the connection that did not answer is given up: it had died while nobody used it
-            await self._client.wait_open()
-            return await self._client.enqueue_batch(envelopes)
+            answers = await self._try(envelopes)
+        doubtful = [index for index, answer in enumerate(answers) if isinstance(answer, Unconfirmed)]
+        if doubtful:
+            with contextlib.suppress(JobrunnerError):
+                again = await self._try([envelopes[index] for index in doubtful])
+                for index, answer in zip(doubtful, again, strict=True):
+                    # a refusal now says nothing of the first try
+                    answers[index] = answers[index] if answer is not None else None
+        return answers
+
+    async def _try(self, envelopes: Sequence[Envelope]) -> list[Answer]:
+        await self._client.wait_open()
+        return await self._client.enqueue_batch(envelopes)

@@ -41,8 +41,12 @@ class LoopThread:
         return threading.current_thread() is self._thread
 
     def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        """Begin it; from any thread."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        """Begin it; from any thread. Raises: RuntimeError after `stop`."""
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError as exc:
+            work.close()
+            raise RuntimeError("this client is closed") from exc
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What it gives, waited for. Raises: what it raises; RuntimeError on this very thread."""

@@ -1,6 +1,7 @@
 """An asynchronous generator of the loop's thread, walked through in the caller's; its input is read there as well."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -57,7 +58,8 @@ class _Walk(Generic[T]):
                 yield batch
         finally:
             # nobody waits: this may run wherever the last reference to it went
-            self._thread.start(self._leave())
+            with contextlib.suppress(RuntimeError):  # the client was closed first
+                self._thread.start(self._leave())
 
     def _wait(self) -> T | None:
         step = self._thread.start(self._take())

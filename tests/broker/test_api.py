@@ -1,0 +1,311 @@
+"""The Python API against real brokers and a real worker."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobrunner import Client, JobCancelled, JobFailed, JobHandle, JobrunnerExecutor, WaitTimeout, call
+from jobrunner.errors import BrokerError, NotFound
+from tests.support.broker import TestBroker
+from tests.support.command import Commands
+from tests.support.eventually import eventually
+from tests.support.worker import WorkerProcess, starts, wait_for_start
+
+QUEUE = f"api-{os.getpid()}"
+
+
+@pytest.fixture(scope="module")
+def commands(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """The folder of a worker with four processes that serves this module's queue."""
+    made = Commands(tmp_path_factory.mktemp("worker"), {"JOBRUNNER_URL": broker.url})
+    with WorkerProcess(made, "--app", "tasks", "-q", QUEUE, "--procs", "4", "--allow-commands"):
+        yield made
+
+
+@pytest.fixture
+def client(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setenv("JOBRUNNER_STATE_DIR", str(tmp_path / "state"))
+    with Client(commands.env["JOBRUNNER_URL"]) as opened:
+        yield opened.options(queue=QUEUE)
+
+
+def test_a_result_comes_back(client: Client) -> None:
+    handle = client.enqueue("tasks:add", 2, b=3)
+    assert handle.result(timeout=20) == 5
+    assert (handle.state, handle.done) == ("succeeded", True)
+    assert client.enqueue(["sh", "-c", "echo hello"]).result("20s") == "hello\n"
+
+
+def test_a_job_that_died_raises_what_the_function_raised(client: Client, tmp_path: Path) -> None:
+    handle = client.options(retries=0).enqueue("tasks:fails", str(tmp_path / "w"))
+    with pytest.raises(JobFailed, match=r"died after 1 try: ValueError: no such luck") as failed:
+        handle.result(20)
+    assert (failed.value.reason, failed.value.class_name, handle.state) == ("error", "ValueError", "dead")
+    assert "no such luck" in (failed.value.traceback or "")
+
+
+def test_a_wait_ends_and_the_job_goes_on(client: Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    handle = client.enqueue("tasks:until", str(tmp_path / "w"), str(gate))
+    wait_for_start(tmp_path / "w")
+    with pytest.raises(TimeoutError, match=f"Still running after 0 s: {handle.id[:8]}"):
+        handle.result(timeout=0.1)
+    assert not handle.done
+    eventually(lambda: _is(handle.state, "running"))
+    gate.touch()
+    assert handle.result(20) == "opened"
+
+
+def _is(found: object, expected: object) -> None:
+    assert found == expected
+
+
+def test_one_client_serves_many_threads(client: Client) -> None:
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        for step in range(20):
+            found = client.enqueue("tasks:add", 1000 * number, step).result(30)
+            if found != 1000 * number + step:
+                wrong.append(found)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_map_gives_results_in_input_order_and_reads_no_further_than_allowed(client: Client) -> None:
+    read = ahead = taken = 0
+
+    def inputs() -> Iterator[int]:
+        nonlocal read, ahead
+        for number in range(300):
+            read += 1
+            ahead = max(ahead, read - taken)
+            yield number
+
+    for number, result in enumerate(client.map("tasks:add", inputs(), iter(lambda: 1, 0), max_in_flight=20)):
+        taken += 1
+        assert result == number + 1
+    assert taken == 300
+    assert ahead <= 21
+
+
+def test_map_without_order_gives_what_ends_first(client: Client, tmp_path: Path) -> None:
+    seconds = [0.6, 0.0, 0.0]
+    results = client.map("tasks:slow", [str(tmp_path / "w")] * 3, seconds, ordered=False)
+    began = time.monotonic()
+    next(results)
+    assert time.monotonic() - began < 0.5
+    assert len(list(results)) == 2
+
+
+def test_a_failure_within_a_map_stands_where_its_result_would(client: Client, tmp_path: Path) -> None:
+    witness = str(tmp_path / "w")
+    results = client.options(retries=0).map("tasks:fails_until", [witness] * 3, [1, 2, 1])
+    assert next(results) == 1
+    with pytest.raises(JobFailed, match="ConnectionError"):
+        next(results)
+
+
+def test_a_map_that_is_left_leaves_nothing_behind(client: Client) -> None:
+    results = client.map("tasks:add", range(10_000), iter(lambda: 1, 0), max_in_flight=10)
+    assert next(results) == 1
+    results.close()  # type: ignore[attr-defined]
+    assert client.enqueue("tasks:add", 1, 1).result(20) == 2
+
+
+def test_many_calls_are_queued_without_reading_far_ahead(client: Client) -> None:
+    read = told = ahead = 0
+
+    def calls() -> Iterator[call]:  # type: ignore[valid-type]
+        nonlocal read, ahead
+        for number in range(5000):
+            read += 1
+            ahead = max(ahead, read - told)
+            yield call("tasks:add", number, 1)
+
+    handles: list[JobHandle[object]] = []
+
+    def on_queued(handle: JobHandle[object]) -> None:
+        nonlocal told
+        told += 1
+        if told > 4990:
+            handles.append(handle)
+
+    assert client.enqueue_many(calls(), on_queued=on_queued) == 5000
+    assert ahead <= 5 * 500
+    # nobody listened while the first of them ended
+    assert [handle.result(60) for handle in handles] == list(range(4991, 5001))
+
+
+def test_waiting_for_several(client: Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    quick, held = client.enqueue("tasks:add", 1, 2), client.enqueue("tasks:until", str(tmp_path / "w"), str(gate))
+    assert client.wait([held, quick], timeout=20, until="first") == ([quick], [held])
+    assert client.wait([held, quick], timeout=0.2) == ([quick], [held])
+    in_order = client.as_completed([held, quick], timeout=20)
+    assert next(in_order) is quick
+    gate.touch()
+    assert next(in_order) is held
+    assert client.wait([held, quick]).waiting == []
+    bad = client.options(retries=0).enqueue("tasks:fails", str(tmp_path / "w"))
+    late = client.options(delay="1h").enqueue("tasks:add", 1, 2)
+    assert client.wait([late, bad], timeout=20, until="failure") == ([bad], [late])
+    with pytest.raises(WaitTimeout, match="1 job"):
+        list(client.as_completed([late], timeout=0.1))
+    late.cancel()
+
+
+def test_any_job_can_be_asked_for_by_its_id(client: Client, broker: TestBroker, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    ended = client.enqueue("tasks:add", 1, 2)
+    ended.result(20)
+    held = client.enqueue("tasks:until", str(tmp_path / "w"), str(gate))
+    wait_for_start(tmp_path / "w")
+    with Client(broker.url) as other:
+        assert other.result(ended.id, timeout=20) == 3
+        assert other.result(ended.id[:10]) == 3
+        found = other.status(ended.id)
+        assert (found.state, found.run, found.task) == ("succeeded", client.run, "tasks:add")
+        with pytest.raises(WaitTimeout):
+            other.result(held.id, timeout=0.2)
+        gate.touch()
+        assert other.result(held.id, timeout=20) == "opened"
+        with pytest.raises(NotFound):
+            other.result("zzzzzzzz")
+
+
+def test_a_job_is_cancelled_where_it_runs_and_before_it_starts(client: Client, tmp_path: Path) -> None:
+    running = client.enqueue("tasks:until", str(tmp_path / "w"), str(tmp_path / "never"))
+    wait_for_start(tmp_path / "w")
+    running.cancel("enough")
+    with pytest.raises(JobCancelled):
+        running.result(20)
+    waiting = client.options(delay=1).enqueue("tasks:until", str(tmp_path / "w"), str(tmp_path / "never"))
+    client.cancel(waiting.id)
+    with pytest.raises(JobCancelled):
+        waiting.result(20)
+    assert starts(tmp_path / "w") == 1
+    running.cancel()
+
+
+def test_an_executor_gives_futures(client: Client, tmp_path: Path) -> None:
+    with JobrunnerExecutor(client) as executor:
+        futures = [executor.submit(_named("add"), number, 1) for number in range(50)]
+        assert [future.result(20) for future in futures] == list(range(1, 51))
+        assert list(executor.map(_named("add"), range(5), range(5))) == [0, 2, 4, 6, 8]
+        never = executor.submit(_named("until"), str(tmp_path / "w"), str(tmp_path / "never"))
+        wait_for_start(tmp_path / "w")
+        assert never.cancel()
+        with pytest.raises(JobFailed):
+            executor.submit(_named("hopeless"), str(tmp_path / "w2")).result(20)
+    assert client.enqueue("tasks:add", 1, 1).result(20) == 2
+
+
+def _named(name: str) -> object:
+    """A function whose module is the worker's."""
+
+    def function(*_args: object) -> None: ...
+
+    function.__module__, function.__qualname__ = "tasks", name
+    return function
+
+
+def test_a_client_that_cannot_connect_says_why_and_may_try_again() -> None:
+    client = Client("amqp://127.0.0.1:1/%2F")
+    for _ in range(2):
+        with pytest.raises(BrokerError, match="Cannot reach the broker"):
+            client.enqueue("tasks:add", 1, 2)
+    client.close()
+
+
+def _run(code: str, commands: Commands, *args: str) -> str:
+    """What a program prints, run beside the worker's tasks."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *args],
+        cwd=commands.folder,
+        env=commands.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+def test_a_marked_function_queues_itself_and_the_program_ends_by_itself(commands: Commands) -> None:
+    code = f"""
+    from tasks import add
+    handle = add.options(queue={QUEUE!r}).delay(2, b=3)
+    print(handle.result(20), list(add.options(queue={QUEUE!r}).map([1, 2], [3, 4])))
+    """
+    assert _run(code, commands) == "5 [4, 6]\n"
+
+
+def test_what_was_queued_last_is_not_lost_when_the_program_ends(commands: Commands, client: Client) -> None:
+    code = f"""
+    import sys
+    from tasks import add
+    print(add.options(queue={QUEUE!r}).delay(20, 3).id)
+    sys.exit()
+    """
+    assert client.result(_run(code, commands).strip(), timeout=20) == 23
+
+
+def test_a_fork_gets_connections_of_its_own_and_the_parent_keeps_its_own(commands: Commands) -> None:
+    code = f"""
+    import os, sys, warnings
+    from jobrunner import Client
+    warnings.simplefilter("ignore", DeprecationWarning)
+    client = Client().options(queue={QUEUE!r})
+    before = client.options(delay=1).enqueue("tasks:add", 1, 1)
+    children = []
+    for number in range(3):
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                assert client.enqueue("tasks:add", number, 10).result(20) == number + 10
+                assert before.result(20) == 2     # queued by the parent
+                assert list(client.map("tasks:add", [1, 2], [3, 4])) == [4, 6]
+                client.close()
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(pid)
+    assert client.enqueue("tasks:add", 5, 10).result(20) == 15
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+    assert before.result(20) == 2
+    assert client.enqueue("tasks:add", 6, 10).result(20) == 16
+    print("fine")
+    """
+    assert _run(code, commands) == "fine\n"
+
+
+def test_a_process_pool_that_forks_can_use_the_functions(commands: Commands) -> None:
+    code = f"""
+    import multiprocessing
+    from tasks import add
+
+    def work(number):
+        return add.options(queue={QUEUE!r}).delay(number, 1).result(20)
+
+    assert work(1) == 2
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        print(sum(pool.map(work, range(10))))
+    """
+    assert _run(code, commands) == "55\n"

@@ -1,0 +1,131 @@
+"""The Python API while the broker goes and comes, and while the wire is cut."""
+
+import asyncio
+import functools
+import time
+from pathlib import Path
+
+import pytest
+
+from jobrunner import AsyncClient, Client, JobrunnerExecutor
+from jobrunner.errors import BrokerError
+from tests.broker.lab import in_loop
+from tests.support.broker import TestBroker
+from tests.support.command import Commands
+from tests.support.proxy import Proxy
+from tests.support.worker import WorkerProcess, wait_for_start
+
+
+def commands_in(folder: Path, broker: TestBroker) -> Commands:
+    return Commands(folder, {"JOBRUNNER_URL": broker.url})
+
+
+def test_a_result_comes_though_the_broker_was_restarted_while_it_was_waited_for(
+    own_broker: TestBroker, queue_name: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    worker = WorkerProcess(commands_in(tmp_path, own_broker), "--app", "tasks", "-q", queue_name, "--procs", "2")
+    with worker, Client(own_broker.url) as opened:
+        client = opened.options(queue=queue_name)
+        handle = client.enqueue("tasks:until", str(tmp_path / "w"), str(gate))
+        with JobrunnerExecutor(client) as executor:
+            wait_for_start(tmp_path / "w")
+            future = executor.submit(_add, 1, 2)
+            own_broker.restart()
+            gate.touch()
+            assert handle.result(60) == "opened"
+            assert future.result(60) == 3
+        assert client.enqueue("tasks:add", 1, 2).result(60) == 3
+
+
+def _add(a: int, b: int) -> int:
+    return a + b
+
+
+_add.__module__, _add.__qualname__ = "tasks", "add"
+
+
+def test_a_client_in_an_outage_says_what_is_wrong_and_works_again_afterwards(
+    own_broker: TestBroker, queue_name: str
+) -> None:
+    with Client(own_broker.url, timeout=1) as client:
+        queue = client.options(queue=queue_name)
+        queue.enqueue("tasks:add", 1, 2)
+        own_broker.stop()
+        with pytest.raises(BrokerError):
+            queue.enqueue("tasks:add", 1, 2)
+        own_broker.start()
+    with Client(own_broker.url) as client:
+        client.options(queue=queue_name).enqueue("tasks:add", 1, 2)
+
+
+@in_loop
+async def test_the_first_enqueue_after_the_connection_was_cut_works(broker: TestBroker, queue_name: str) -> None:
+    async with Proxy(broker.url) as proxy, AsyncClient(proxy.url) as client:
+        queue = client.options(queue=queue_name)
+        await queue.enqueue("tasks:add", 1, 2)
+        for reset in (False, True):
+            proxy.cut(reset=reset)
+            assert (await queue.enqueue("tasks:add", 1, 2)).id
+
+
+@in_loop
+async def test_the_first_enqueue_over_a_connection_that_died_unnoticed_works(
+    broker: TestBroker, queue_name: str
+) -> None:
+    async with Proxy(broker.url) as proxy, AsyncClient(proxy.url, timeout=1.5) as client:
+        queue = client.options(queue=queue_name)
+        await queue.enqueue("tasks:add", 1, 2)
+        await asyncio.sleep(1.1)  # the answers that came so far prove nothing any more
+        proxy.stall()
+        enqueueing = asyncio.create_task(queue.enqueue("tasks:add", 1, 2))
+        await asyncio.sleep(1.0)
+        assert not enqueueing.done()
+        proxy.cut(reset=True)
+        proxy.flow()
+        assert (await enqueueing).id
+
+
+@in_loop
+async def test_ends_that_come_while_nobody_listens_are_found_later(
+    broker: TestBroker, queue_name: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    worker = WorkerProcess(commands_in(tmp_path, broker), "--app", "tasks", "-q", queue_name, "--procs", "2")
+    with worker:
+        async with Proxy(broker.url) as proxy, AsyncClient(proxy.url) as client:
+            queue = client.options(queue=queue_name)
+            handles = [await queue.enqueue("tasks:until", str(tmp_path / "w"), str(gate)) for _ in range(2)]
+            proxy.refusing = True
+            proxy.cut()
+            gate.touch()
+            async with AsyncClient(broker.url) as other:
+                assert await other.result(handles[0].id, timeout=30) == "opened"
+            proxy.refusing = False
+            began = time.monotonic()
+            assert await handles[0].result(60) == "opened"
+            assert await handles[1].result(60) == "opened"
+            assert time.monotonic() - began < 45
+
+
+@in_loop
+async def test_a_map_reads_an_asynchronous_input_and_gives_results_while_it_waits_for_more(
+    broker: TestBroker, queue_name: str, tmp_path: Path
+) -> None:
+    more = asyncio.Event()
+
+    async def inputs() -> object:
+        for number in range(3):
+            yield number
+        await more.wait()
+        yield 3
+
+    worker = WorkerProcess(commands_in(tmp_path, broker), "--app", "tasks", "-q", queue_name, "--procs", "2")
+    with worker:
+        async with AsyncClient(broker.url) as client:
+            found = []
+            async for result in client.options(queue=queue_name).map(functools.partial(_add, 1), inputs()):  # type: ignore[arg-type]
+                found.append(result)
+                if len(found) == 3:
+                    more.set()
+            assert found == [1, 2, 3, 4]
