@@ -56,14 +56,18 @@ def list_jobs(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:
     import asyncio
 
     with opened(shared) as store:
-        asyncio.run(_watch(_Page(shared, store, words, names, options), options["watch"]))
+        page = _Page(shared, store, words, names, options)
+        asyncio.run(_watch(page, options["watch"], no_sync=options["no_sync"]))
     return 0
 
 
-async def _watch(page: "_Page", every_s: float) -> None:
+async def _watch(page: "_Page", every_s: float, *, no_sync: bool) -> None:
     from jobrunner.cli.viewing import following
     from jobrunner.cli.watching import repeat
 
+    if no_sync:
+        await repeat(every_s, page.show)
+        return
     async with following(page.shared, page.store) as task:
         await repeat(every_s, page.show, task)
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jobrunner.broker import topology
@@ -104,10 +105,18 @@ async def gather(shared: Shared, store: "Store", words: Sequence[str], *, no_syn
     causes = store.causes(parsed(["state:dead", *of_queues], default="all"))
     facts = Facts(now=now, queues=queues, known=store.workers(), causes=len(causes))
     facts.newest_dead = max((row.newest for row in causes), default=None)
-    if not no_sync:
+    if no_sync:
+        facts.behind_s = _age_s(store.path, now)
+    else:
         await _ask(shared, facts)
     facts.problems = list(problems_of(facts))
     return facts
+
+
+def _age_s(path: Path, now: float) -> float:
+    """How long ago a view was written to: its file, or the journal beside it."""
+    files = [each for each in (path, path.with_name(f"{path.name}-wal")) if each.exists()]
+    return max(0.0, now - max((each.stat().st_mtime for each in files), default=now))
 
 
 async def _ask(shared: Shared, facts: Facts) -> None:
