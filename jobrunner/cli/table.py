@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "events": Entry("jobrunner.cli.events:events", "Look", "the history itself, as it is written"),
     "retry": Entry("jobrunner.cli.retry:retry", "Fix", "queue dead, cancelled and expired jobs again"),
     "cancel": Entry("jobrunner.cli.cancel:cancel", "Fix", "stop jobs, queued or running"),
+    "dead": Entry("jobrunner.cli.dead:dead", "Fix", "what died, by cause; throw it away"),
     "progress": Entry("jobrunner.cli.progress:progress", "", "inside a job: say how far it is"),
     "queues": Entry("jobrunner.cli.queues:queues", "Operate", "list, declare or empty queues"),
     "workers": Entry("jobrunner.cli.workers:workers", "Operate", "list workers, ask them"),
