@@ -394,6 +394,30 @@ class NotInJob(UsageError):
     hint_text = "jobrunner enqueue -- sh -c 'jobrunner progress 40%'"
 
 
+class NoInputs(UsageError):
+    """Neither `:::` nor a file, a range or a pipe."""
+
+    code = "no_inputs"
+    text = "'map' has no inputs: nothing is piped in and there is no ':::'."
+    hint_text = "jobrunner map tasks:square ::: 3 5 8 · ls *.jpg | jobrunner map tasks:resize"
+
+
+class RunDiffers(UsageError):
+    """run, made_with (function or command, with its placeholders)."""
+
+    code = "run_differs"
+    text = "The run '{run}' was made with: {made_with}"
+    hint_text = "another --run"
+
+
+class RunExists(UsageError):
+    """run: a name that was used before, and nothing says to take it up again."""
+
+    code = "run_exists"
+    text = "There is a run '{run}' already."
+    hint_text = "--resume · --retry-failed · another --run"
+
+
 class ConfirmNeeded(UsageError):
     """action, such as 'cancel 340 jobs', and target."""
 

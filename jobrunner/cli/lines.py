@@ -15,7 +15,7 @@ MAX_LINE_BYTES = 8 * 1024 * 1024
 
 
 @contextmanager
-def opened(source: str) -> Iterator[int]:
+def opened(source: str, hint: str = "--from FILE · --from -") -> Iterator[int]:
     """The file descriptor of a file, or of stdin for `-`. Raises: BadValue."""
     if source == "-":
         if sys.stdin.isatty():
@@ -25,21 +25,23 @@ def opened(source: str) -> Iterator[int]:
     try:
         handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
-        raise BadValue(problem=f"Cannot read '{source}': {exc.strerror}.", hint="--from FILE · --from -") from exc
+        raise BadValue(problem=f"Cannot read '{source}': {exc.strerror}.", hint=hint) from exc
     try:
         yield handle
     finally:
         os.close(handle)
 
 
-async def chunks_of_lines(handle: int) -> AsyncIterator[list[bytes]]:
+async def chunks_of_lines(handle: int, end: bytes = b"\n") -> AsyncIterator[list[bytes]]:
     """Complete lines without their ends, as many as are there; a pipe that is slow gives them as they come.
+
+    end: the byte that ends one.
 
     Raises: BadValue for a line over 8 MiB.
     """
     rest = b""
     while chunk := await _read(handle):
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, rest = (rest + chunk).split(end)
         if len(rest) > MAX_LINE_BYTES:
             raise BadValue(problem=f"A line is longer than {MAX_LINE_BYTES >> 20} MiB.", hint="one JSON object a line")
         if lines:

@@ -47,6 +47,8 @@ SAMPLES: dict[str, dict[str, object]] = {
     "time_in_the_past": {"when": "2026-11-20 07:00 +01:00", "ago": "29 h", "suggestion": "tomorrow 07:00"},
     "time_ambiguous": {"when": "2027-10-31 02:30", "zone": "Europe/Berlin", "first": "+02:00", "second": "+01:00"},
     "options_clash": {"problem": "--delay and --at both say when."},
+    "run_differs": {"run": "crawl", "made_with": "curl -sf"},
+    "run_exists": {"run": "crawl"},
     "confirm_needed": {"action": "cancel 340 jobs", "target": "prod (rabbit.prod/jobs)"},
     "config_invalid": {"problem": "jobrunner.toml:14: unknown key 'prcs' in [worker]. Did you mean 'procs'?"},
     "app_import": {"app": "tasks", "reason": "No module named 'PIL' (tasks.py:3)", "python": "/venv/bin/python"},

@@ -1,0 +1,98 @@
+"""Which job decides which inputs, and what its end means for each of them."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from jobrunner.mapping.items import FINAL, Ended, Item, Job, ended_alone, ended_within, parts_of
+from jobrunner.mapping.line import Line
+from jobrunner.watch import End
+
+
+class Ends:
+    """The jobs that are waited for.
+
+    again_alone: gets the calls of a batch that are to be tried on their own; `retries`: also those that failed.
+    """
+
+    def __init__(self, line: Line, again_alone: Callable[[list[Item]], None], *, retries: bool) -> None:
+        self._line = line
+        self._again_alone = again_alone
+        self._retries = retries
+        self._jobs: dict[str, Job] = {}
+
+    def wants(self, job_id: str, chain: int) -> bool:
+        """Whether that end is waited for."""
+        job = self._jobs.get(job_id)
+        return job is not None and job.end is None and chain >= job.chain
+
+    def open(self) -> dict[str, int]:
+        """Jobs that go on: id -> chain."""
+        return {job_id: job.chain for job_id, job in self._jobs.items() if job.end is None}
+
+    def oldest_at(self) -> float:
+        """When the oldest of them was queued, in seconds since the epoch."""
+        return next((job.at for job in self._jobs.values()), time.time())
+
+    def expect(self, job_id: str, job: Job) -> None:
+        """Wait for a job; before it is published, so that its end is not missed."""
+        self._jobs[job_id] = job
+
+    def join(self, job_id: str, item: Item, index: int) -> None:
+        """One more input that a batch decides which was queued before."""
+        job = self._jobs[job_id]
+        if job.end is not None:
+            self._decide([item], [index], job.end)
+        elif job.indexes is not None:
+            job.items.append(item)
+            job.indexes.append(index)
+
+    def take(self, end: End) -> None:
+        """A job has ended. One that is not waited for is left alone."""
+        if not self.wants(end.id, end.chain):
+            return
+        job = self._jobs[end.id]
+        if job.indexes is None:
+            del self._jobs[end.id]
+            self._line.ended(job.items[0], ended_alone(job.items[0], end))
+            return
+        if job.is_adopted:
+            job.end = end  # inputs that are still to be read may be part of it
+        else:
+            del self._jobs[end.id]
+        items, job.items = job.items, []
+        self._decide(items, job.indexes, end)
+
+    def _decide(self, items: Sequence[Item], indexes: Sequence[int], end: End) -> None:
+        parts = parts_of(end)
+        if parts is None and self._is_final(end):
+            for item in items:
+                self._line.ended(item, ended_alone(item, end))
+            return
+        alone: list[Item] = []
+        for item, index in zip(items, indexes, strict=True):
+            part = parts[index] if parts is not None and index < len(parts) else None
+            if part is None or (part.error is not None and self._retries and part.error.reason not in FINAL):
+                alone.append(item)
+            else:
+                self._line.ended(item, ended_within(item, part, end))
+        if alone:
+            self._again_alone(alone)
+
+    @staticmethod
+    def _is_final(end: End) -> bool:
+        """Whether the end of a whole batch is the end of each call: nothing else would come of it alone."""
+        if end.state == "succeeded":
+            return False
+        return end.state != "dead" or (end.error is not None and end.error.reason in FINAL)
+
+    def cancelled(self, items: Sequence[Item]) -> None:
+        """These will not run any more."""
+        for item in items:
+            self._line.ended(item, Ended(seq=item.seq, text=item.given.text, id=item.id, state="cancelled"))
+
+    def give_up(self) -> None:
+        """Nothing more is waited for: what goes on counts as cancelled."""
+        jobs, self._jobs = self._jobs, {}
+        for job in jobs.values():
+            if job.end is None:
+                self.cancelled(job.items)
