@@ -137,6 +137,8 @@ class Container(TestBroker):
     kind = "rabbitmq-4"
 
     def __init__(self) -> None:
+        # its reaper needs an image of its own, which is not to be had everywhere; `remove` does without
+        os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
         from testcontainers.core.container import DockerContainer
 
         self.folder = Path(tempfile.mkdtemp(prefix="jobrunner-test-"))
@@ -159,8 +161,8 @@ class Container(TestBroker):
         )
         # a fixed port, because Docker gives a container another random one at each start
         self._container.ports["5672/tcp"] = ("127.0.0.1", identity.port)  # type: ignore[assignment]  # docker-py takes it
-        self._container.start()
         try:
+            self._container.start()
             self.version = self._wait()
         except BaseException:
             self.remove()
