@@ -88,15 +88,18 @@ class StreamReader:
         # pika gives an int type of its own, which no encoder knows
         self._on_record(Record(int(offset), method.exchange, method.routing_key, message_id, body))
 
-    def probe(self, on_answer: Callable[[], None]) -> None:
+    def probe(self, on_answer: Callable[[], None]) -> bool:
         """Call `on_answer` once all that the stream held by now was delivered, up to the window; never after the end.
 
         A stream has no end mark. But the broker works off one channel in order, and reads for a consumer up to the end
         of the stream, or of its credit, in one go: a question asked behind the first delivery is answered behind the
-        last. Without a record in between, the end was reached. To be called after the first record.
+        last. Without a record in between, the end was reached. Before the first record an answer only tells that the
+        broker is there. Gives whether it was asked: not before the channel is open.
         """
-        if self._channel is not None and self._channel.usable:
-            self._channel.basic_qos(prefetch_count=self._window, callback=lambda _: on_answer())
+        if self._channel is None or not self._channel.usable:
+            return False
+        self._channel.basic_qos(prefetch_count=self._window, callback=lambda _: on_answer())
+        return True
 
     def _on_close(self, reason: Exception) -> None:
         self._channel = None

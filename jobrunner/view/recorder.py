@@ -16,7 +16,7 @@ from jobrunner.errors import BrokerError, ViewDamaged
 from jobrunner.folders import state_dir
 from jobrunner.view.anchor import ViewMoved, name_of
 from jobrunner.view.store import Store
-from jobrunner.view.tail import EMPTY_S, Tail, end_of
+from jobrunner.view.tail import Tail, end_of
 
 SETTLE_S: Final = 0.02
 """On a cluster the replica that is read may be a little behind the one that has confirmed."""
@@ -162,13 +162,13 @@ class _Recorder:
 
     async def _fits(self, tail: Tail, place: Place | None) -> bool:
         """Whether the stream is the one of which the view knows a part; waits for its first record."""
-        first = await tail.first(EMPTY_S)
+        first = await tail.first()
         while first is None and place is not None:
             # an offset behind the end waits for new records, silently: so a shorter stream looks like a slow one
             end = await end_of(self._connection, self._timeout_s)
             if end is None or end < place[0]:
                 return False
-            first = await tail.first(self._timeout_s)
+            first = await tail.first()
         if first is None or place is None or first.offset == place[0]:
             return first is None or place is None or name_of(first) == place[1]
         if first.offset > place[0] + 2:  # one offset may be missing where a segment ended

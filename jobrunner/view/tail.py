@@ -1,6 +1,7 @@
 """The ledger from a place on: records as they come, and whether all that was there has come."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final, Self
 
@@ -13,6 +14,12 @@ from jobrunner.errors import BrokerTimeout
 BATCH_RECORDS: Final = 4_000
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """What is folded at once; so much is held in memory."""
+
+EMPTY_S: Final = 1.0
+"""A stream that delivers nothing for so long holds nothing from there on."""
+
+OPEN_S: Final = 0.05
+"""Between two looks whether the channel is open."""
 
 
 class Tail:
@@ -61,14 +68,39 @@ class Tail:
         self._bytes = 0
         return records
 
-    async def first(self, timeout_s: float) -> Record | None:
-        """The first record, left in place; None when none came within `timeout_s` seconds."""
-        await self._until(lambda: bool(self._records), timeout_s)
+    async def first(self) -> Record | None:
+        """The first record, left in place; None when there is none from there on, by a broker that does answer."""
+        if not await self._until(self._has_some, EMPTY_S):
+            await self._answer()
+            await self._until(self._has_some, EMPTY_S)
         return self._records[0] if self._records else None
+
+    def _has_some(self) -> bool:
+        return bool(self._records)
+
+    async def _answer(self) -> None:
+        """Wait for any answer: silence could be that of a broker that is stuck. Raises: BrokerTimeout."""
+        answered = False
+
+        def on_answer() -> None:
+            nonlocal answered
+            answered = True
+            self._happened.set()
+
+        deadline = time.monotonic() + self._timeout_s
+        while not self._reader.probe(on_answer):
+            await self._until(self._has_some, OPEN_S)
+            if time.monotonic() > deadline:
+                raise self._timed_out()
+        if not await self._until(lambda: answered, deadline - time.monotonic()):
+            raise self._timed_out()
+
+    def _timed_out(self) -> BrokerTimeout:
+        return BrokerTimeout(address=self._connection.url.address, timeout=format_duration(self._timeout_s))
 
     async def more(self) -> None:
         """Wait for records, for ever."""
-        await self._until(lambda: bool(self._records), None)
+        await self._until(self._has_some, None)
 
     async def reach_end(self) -> bool:
         """Wait for the broker's answer behind all that it had to deliver, or until a batch is full. Whether the end of
@@ -85,8 +117,7 @@ class Tail:
         self._reader.probe(on_answer)
         while not await self._until(lambda: answered or self.is_full, self._timeout_s):
             if self.received == before:
-                timeout = format_duration(self._timeout_s)
-                raise BrokerTimeout(address=self._connection.url.address, timeout=timeout)
+                raise self._timed_out()
             before = self.received
         return answered and self.received == before
 
@@ -110,11 +141,7 @@ async def end_of(connection: Connection, timeout_s: float) -> int | None:
     Raises: Missing, JobrunnerError.
     """
     with Tail(connection, "last", timeout_s) as tail:
-        if await tail.first(EMPTY_S) is None:
+        if await tail.first() is None:
             return None
         await tail.reach_end()
         return tail.take()[-1].offset
-
-
-EMPTY_S: Final = 1.0
-"""A stream that delivers nothing for so long holds nothing from there on."""

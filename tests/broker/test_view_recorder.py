@@ -18,8 +18,8 @@ from jobrunner.broker.batch import all_answers
 from jobrunner.broker.publisher import Message, Stored, event_message
 from jobrunner.broker.stream import Record
 from jobrunner.config import BrokerUrl, parse_url
-from jobrunner.errors import BrokerRefused
-from jobrunner.view.recorder import follow, sync
+from jobrunner.errors import BrokerRefused, BrokerTimeout
+from jobrunner.view.recorder import _Recorder, follow, sync
 from jobrunner.view.store import Store
 from tests.broker.lab import Lab, in_loop, lab, on_channel
 from tests.support.broker import TestBroker
@@ -335,6 +335,25 @@ async def test_a_view_damaged_while_it_is_folded_is_built_anew(broker: TestBroke
             await sync(store, broker.parsed, timeout_s=PATIENCE_S)
             assert everything(store) == await rebuilt(broker.parsed, tmp_path / "anew")
     assert len(notices) == 1
+
+
+@in_loop
+async def test_the_silence_of_a_stuck_broker_is_not_taken_for_an_empty_ledger(
+    broker: TestBroker, tmp_path: Path
+) -> None:
+    told = some(3)
+    async with lab(broker.url) as made, Proxy(broker.url) as proxy:
+        await declare_ledger(made)
+        await publish(made, told)
+        connection = await made.connect("view", url=proxy.url)
+        with Store.open(tmp_path / "view") as store:
+            await sync(store, broker.parsed, timeout_s=PATIENCE_S)
+            proxy.stall("down")
+            with pytest.raises(BrokerTimeout):
+                await _Recorder(store, connection, 1.0).catch_up()
+            proxy.flow()
+            assert ids_of(told) <= known(store)
+            await _Recorder(store, connection, PATIENCE_S).catch_up()
 
 
 @in_loop
