@@ -30,7 +30,7 @@ demo: $(RUN) rabbitmq ## see it work: real jobs on a private RabbitMQ
 	@$(PYTHON) demo/run.py
 
 test: $(DEV) rabbitmq ## every test but the stress tests
-	$(PYTEST) tests/unit tests/process tests/broker tests/acceptance tests/docs
+	$(PYTEST) tests/unit tests/typing tests/process tests/broker tests/acceptance tests/docs
 
 check: fmt-check lint types imports pages unit ## what needs no broker: format, lint, types, imports, pages, unit tests
 
@@ -46,6 +46,7 @@ lint: $(DEV)
 
 types: $(DEV)
 	$(VENV)/bin/mypy
+	$(PYTEST) -q tests/typing
 
 imports: $(DEV)
 	$(VENV)/bin/lint-imports --no-logo

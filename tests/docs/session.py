@@ -42,9 +42,10 @@ class Session:
         self._worker: subprocess.Popen[bytes] | None = None
         bin_folder = folder / ".bin"
         bin_folder.mkdir()
-        command = bin_folder / "jobrunner"
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobrunner "$@"\n')
-        command.chmod(0o755)
+        for name in ("jobrunner", "pytest"):
+            command = bin_folder / name
+            command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {name} "$@"\n')
+            command.chmod(0o755)
         kept = {key: value for key, value in os.environ.items() if not key.startswith("JOBRUNNER_") and key != "CI"}
         self._environ = kept | {
             "PATH": f"{bin_folder}:{os.environ['PATH']}",
@@ -53,6 +54,9 @@ class Session:
             "NO_COLOR": "1",
             "TERM": "xterm",
             "LC_ALL": "C.UTF-8",
+            # as pytest finds it where the package is installed, without what else is installed here
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_PLUGINS": "jobrunner.pytest_plugin",
         }
 
     def play(self, page: Path) -> None:

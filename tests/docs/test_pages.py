@@ -137,7 +137,9 @@ def test_every_python_block_is_python_and_imports_only_what_there_is(block: page
 @pytest.mark.parametrize("block", [b for b in pages.all_blocks("python") if b.file_name], ids=str)
 def test_every_module_on_a_page_can_be_imported(block: pages.Block, tmp_path: Path) -> None:
     name = str(block.file_name)
-    (tmp_path / name).write_text(block.text, encoding="utf-8")
+    for other in pages.blocks(block.page, "python"):  # a module may import those before it
+        if other.file_name and other.line <= block.line:
+            (tmp_path / other.file_name).write_text(other.text, encoding="utf-8")
     environ = {**os.environ, "PYTHONPATH": str(pages.ROOT)}
     command = [sys.executable, "-c", f"import {Path(name).stem}"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)

@@ -14,6 +14,7 @@ DOCS = pages.ROOT / "docs"
 PLAYED = [
     pages.ROOT / "README.md",
     DOCS / "quickstart.md",
+    DOCS / "how-to" / "python-api.md",
     DOCS / "how-to" / "retries.md",
     DOCS / "how-to" / "commands.md",
     DOCS / "how-to" / "delays.md",
