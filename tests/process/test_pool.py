@@ -16,7 +16,18 @@ from jobrunner.errors import AppImport, ChildrenKeepDying
 from jobrunner.execution import slot as slots
 from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolSettings, SlotDown, SlotReady
 from jobrunner.outcome import Succeeded
-from tests.process.harness import Harness, group, once, result, running, several, starting, work_of, written
+from tests.process.harness import (
+    Harness,
+    assert_group_gone,
+    group,
+    once,
+    result,
+    running,
+    several,
+    starting,
+    work_of,
+    written,
+)
 from tests.support.eventually import eventually, eventually_async
 from tests.support.jobs import SHELL_TREE
 
@@ -184,7 +195,7 @@ def test_processes_that_an_app_starts_while_it_is_imported_are_left_alone(app: P
     first, second = several({"task": "my_app:alive"}, {"task": "my_app:alive"}, apps=("my_app",))
     assert result(first) is result(second) is True
     assert first.ran.pid == second.ran.pid
-    assert group(first.ran.pid) == []
+    assert_group_gone(first.ran.pid)
 
 
 def test_a_free_child_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
