@@ -1,0 +1,79 @@
+"""Progress of jobs: functions say it with `context.progress`, commands with `jobrunner progress`."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import TestBroker
+from tests.support.command import COMMAND
+from tests.support.eventually import eventually
+from tests.support.home import Home
+
+TASKS = """
+import time
+from pathlib import Path
+from jobrunner import context, job
+
+@job
+def crawl(gate):
+    context.progress(0.25, "page 1 of 4")
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    context.progress(1.0, "done")
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, broker: TestBroker, queue_name: str) -> Iterator[Home]:
+    home = Home(tmp_path, url=broker.url, tasks=TASKS)
+    with home.worker("-q", queue_name, "-A", "tasks", "--allow-commands"):
+        yield home
+
+
+def enqueue(home: Home, queue: str, *args: str) -> str:
+    done = home.run("enqueue", "-q", queue, *args)
+    assert done.returncode == 0, done
+    return done.stdout.strip()
+
+
+def shows(home: Home, job_id: str, words: str) -> None:
+    def look() -> None:
+        assert words in home.on_terminal("show", job_id)[1]
+
+    eventually(look, timeout_s=20)
+
+
+def test_a_function_is_seen_on_its_way(home: Home, queue_name: str) -> None:
+    job_id = enqueue(home, queue_name, "tasks:crawl", "gate")
+    shows(home, job_id, "25 % page 1 of 4")
+    (home.folder / "gate").touch()
+    assert home.run("wait", job_id, "--timeout", "20s").returncode == 0
+    events = home.run("events", job_id, "--json").stdout.splitlines()
+    assert [event["text"] for event in map(json.loads, events) if event.get("kind") == "progress"] == [
+        "page 1 of 4",
+        "done",
+    ]
+
+
+def test_a_command_is_seen_on_its_way(home: Home, queue_name: str) -> None:
+    os.mkfifo(home.folder / "gate")
+    line = f'{" ".join(COMMAND)} progress 40% "second of five" && read -r line < gate'
+    job_id = enqueue(home, queue_name, "--shell", line)
+    shows(home, job_id, "40 % second of five")
+    with (home.folder / "gate").open("w") as gate:
+        gate.write("go\n")
+    assert home.run("wait", job_id, "--timeout", "20s").returncode == 0
+
+
+def test_outside_of_a_job_a_sentence(home: Home) -> None:
+    done = home.run("progress", "40%", "half")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: This is not inside a running job: there is no progress to report.\nhint:  ")
+
+
+def test_what_is_no_share_is_refused(home: Home) -> None:
+    done = home.run("progress", "forty", environ={"JOBRUNNER_JOB_PROGRESS_FILE": str(home.folder / "file")})
+    assert (done.returncode, "'forty' is no share of a whole." in done.stderr) == (2, True)
