@@ -30,7 +30,7 @@ demo: $(RUN) rabbitmq ## see it work: real jobs on a private RabbitMQ
 	@$(PYTHON) demo/run.py
 
 test: $(DEV) rabbitmq ## every test but the stress tests
-	$(PYTEST) tests/unit tests/typing tests/process tests/broker tests/acceptance tests/docs
+	$(PYTEST) tests/unit tests/compat tests/typing tests/process tests/broker tests/acceptance tests/docs
 
 check: fmt-check lint types imports pages unit ## what needs no broker: format, lint, types, imports, pages, unit tests
 
@@ -55,7 +55,7 @@ pages: $(DEV)
 	$(PYTEST) -q tests/docs/test_pages.py
 
 unit: $(DEV) ## tests that need nothing
-	$(PYTEST) tests/unit
+	$(PYTEST) tests/unit tests/compat
 
 process: $(DEV) ## tests with real child processes
 	$(PYTEST) tests/process
