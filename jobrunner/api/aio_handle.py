@@ -59,10 +59,11 @@ class AsyncJobHandle(Generic[T_co]):
     async def cancel(self, reason: str = "") -> None:
         """It will not start; where it runs, it is stopped. Nothing happens to one that has ended.
 
-        Returns once the wish is stored; `result()` raises JobCancelled when it has come true.
+        Returns once that is proven, or after two seconds: the wish is stored then, and holds for every worker that
+        starts. `result()` raises JobCancelled when it has come true.
         """
         if self.ticket.end is None:
-            await self._core.cancel(self.id, reason, chain=0)
+            await self._core.cancel(self.id, reason)
 
 
 class AsyncWaited(NamedTuple, Generic[T]):

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from jobrunner import client as wire
 from jobrunner.api.call import Call
-from jobrunner.api.cancel import cancel
 from jobrunner.api.ends import PREFIX, SHORT, Ends, Ticket
 from jobrunner.api.options import Options
 from jobrunner.api.outbox import Outbox
 from jobrunner.api.window import CHUNK, Answer, Source, Window
 from jobrunner.config import Settings
 from jobrunner.durations import format_about
+from jobrunner.envelope import Envelope, new_id
 from jobrunner.errors import JobrunnerError, NotFound, WaitTimeout
 from jobrunner.watch import End
 
 if TYPE_CHECKING:
     from jobrunner.view.rows import JobRow
+    from jobrunner.view.store import Store
+
+PROOF_S = 2.0
+"""Of a cancel: for workers to answer that the job is not there, or has been killed. The wish holds in any case."""
 
 _log = logging.getLogger("jobrunner")
 
@@ -59,11 +63,8 @@ class Core(Protocol):
     async def status(self, job_id: str) -> "JobRow":
         """All that the ledger tells of a job. Raises: NotFound, AmbiguousId."""
 
-    async def cancel(self, job_id: str, reason: str, *, chain: int | None = None) -> None:
-        """Cancel a job: it will not start, or is stopped where it runs. chain: None looks it up, and the id with it.
-
-        Raises: NotFound, AmbiguousId.
-        """
+    async def cancel(self, job_id: str, reason: str) -> None:
+        """Cancel a job: it will not start, or is stopped where it runs. Raises: NotFound, AmbiguousId."""
 
 
 class BrokerCore:
@@ -112,9 +113,18 @@ class BrokerCore:
             await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _put(self, calls: Sequence[Call[object]], options: Options, number: int) -> list[tuple[Ticket, Answer]]:
-        envelopes = [call.seal(options, self.run, self._client.by, seq) for seq, call in enumerate(calls, start=number)]
-        tickets = [self._ends.expect(envelope.job.id) for envelope in envelopes]
-        return list(zip(tickets, await self._outbox.put(envelopes), strict=True))
+        """Each with its answer, also those that cannot be sent at all."""
+        sealed: list[Envelope | JobrunnerError] = []
+        for seq, call in enumerate(calls, start=number):
+            try:
+                sealed.append(call.seal(options, self.run, self._client.by, seq))
+            except JobrunnerError as exc:
+                sealed.append(exc)
+        envelopes = [one for one in sealed if isinstance(one, Envelope)]
+        tickets = [self._ends.expect(one.job.id if isinstance(one, Envelope) else new_id()) for one in sealed]
+        answers = iter(await self._outbox.put(envelopes))
+        results = [next(answers) if isinstance(one, Envelope) else one for one in sealed]
+        return list(zip(tickets, results, strict=True))
 
     async def map(self, source: Source, options: Options, *, ordered: bool, max_in_flight: int) -> Arrivals:
         """Queue what the source gives and wait for the ends, some at a time."""
@@ -148,27 +158,33 @@ class BrokerCore:
 
     async def status(self, job_id: str) -> "JobRow":
         """All that the ledger tells of a job. Raises: NotFound, AmbiguousId."""
+        with self._view() as store:
+            return await self._look_up(store, job_id)
+
+    async def cancel(self, job_id: str, reason: str) -> None:
+        """Cancel a job: it will not start, or is stopped where it runs. Raises: NotFound, AmbiguousId."""
+        from jobrunner.fixing.cancelling import Canceller
+
+        url, timeout_s = self.settings.url, self.settings.connect_timeout_s
+        with self._view() as store:
+            row = await self._look_up(store, job_id)
+            if not row.is_ended:
+                async with wire.Client(url, timeout_s=timeout_s) as client:
+                    await Canceller(store, client, reason=reason, wait_s=PROOF_S).run([row])
+
+    def _view(self) -> "Store":
         from jobrunner.view import recorder
 
-        with recorder.open_view(self.settings, on_notice=_log.warning) as store:
-            await recorder.sync(store, self.settings.url, timeout_s=self.settings.connect_timeout_s)
-            row = store.job(store.resolve(job_id))
+        return recorder.open_view(self.settings, on_notice=_log.warning)
+
+    async def _look_up(self, store: "Store", job_id: str) -> "JobRow":
+        from jobrunner.view import recorder
+
+        await recorder.sync(store, self.settings.url, timeout_s=self.settings.connect_timeout_s)
+        row = store.job(store.resolve(job_id))
         if row is None:
             raise NotFound(message=f"No job is '{job_id}'.", hint="jobrunner list")
         return row
-
-    async def cancel(self, job_id: str, reason: str, *, chain: int | None = None) -> None:
-        """Cancel a job: it will not start, or is stopped where it runs. chain: None looks it up, and the id with it.
-
-        Raises: NotFound, AmbiguousId.
-        """
-        if chain is None:
-            row = await self.status(job_id)
-            if row.is_ended:
-                return
-            job_id, chain = row.id, row.chain
-        url, timeout_s = self.settings.url, self.settings.connect_timeout_s
-        await cancel(url, {job_id: chain}, reason=reason, by=self._client.by, timeout_s=timeout_s)
 
 
 def end_in(row: "JobRow") -> End:

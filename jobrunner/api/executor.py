@@ -72,7 +72,7 @@ class JobrunnerExecutor(futures.Executor):
             self._open.discard(future)
 
     def _cancelled(self, job_id: str) -> None:
-        if cancelling := self._client.start(lambda core: core.cancel(job_id, "its future was cancelled", chain=0)):
+        if cancelling := self._client.start(lambda core: core.cancel(job_id, "its future was cancelled")):
             self._cancels.add(cancelling)
             cancelling.add_done_callback(self._cancels.discard)
 

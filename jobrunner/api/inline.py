@@ -172,7 +172,7 @@ class InlineCore:
             result=end.result if end else None,
         )
 
-    async def cancel(self, job_id: str, reason: str, *, chain: int | None = None) -> None:  # noqa: ARG002 - too late
+    async def cancel(self, job_id: str, reason: str) -> None:  # noqa: ARG002 - too late
         """Nothing: it has ended. Raises: NotFound."""
         self._find(job_id)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner import Client, JobCancelled, JobFailed, JobHandle, JobrunnerExecutor, WaitTimeout, call
-from jobrunner.errors import BrokerError, NotFound
+from jobrunner.errors import BrokerError, MessageTooLarge, NotAllQueued, NotFound
 from tests.support.broker import TestBroker
 from tests.support.command import Commands
 from tests.support.eventually import eventually
@@ -150,6 +150,20 @@ def test_many_calls_are_queued_without_reading_far_ahead(client: Client) -> None
     assert [handle.result(60) for handle in handles] == list(range(4991, 5001))
 
 
+def test_a_call_that_cannot_be_sent_takes_no_other_along(client: Client) -> None:
+    large = call("tasks:add", "x" * 1024 * 1024, "y")
+    handles: list[JobHandle[object]] = []
+    with pytest.raises(NotAllQueued, match=r"4 jobs are queued, 1 are not: This job has 1\.0 MiB"):
+        client.enqueue_many(
+            [*(call("tasks:add", n, 1) for n in range(3)), large, call("tasks:add", 3, 1)], on_queued=handles.append
+        )
+    assert [handle.result(20) for handle in handles] == [1, 2, 3, 4]
+    results = client.map("tasks:add", [1, "x" * 1024 * 1024, 2], [1, "y", 2])
+    assert next(results) == 2
+    with pytest.raises(MessageTooLarge):
+        next(results)
+
+
 def test_waiting_for_several(client: Client, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     quick, held = client.enqueue("tasks:add", 1, 2), client.enqueue("tasks:until", str(tmp_path / "w"), str(gate))
@@ -199,6 +213,10 @@ def test_a_job_is_cancelled_where_it_runs_and_before_it_starts(client: Client, t
         waiting.result(20)
     assert starts(tmp_path / "w") == 1
     running.cancel()
+    far = client.options(delay="10d", queue=f"{QUEUE}-nobody").enqueue("tasks:add", 1, 2)
+    far.cancel()
+    with pytest.raises(JobCancelled):
+        far.result(5)
 
 
 def test_an_executor_gives_futures(client: Client, tmp_path: Path) -> None:
