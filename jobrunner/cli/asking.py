@@ -1,6 +1,7 @@
 """Questions of commands to what is live: workers over the control exchange, depths of queues, the broker itself."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from jobrunner.config import Settings
 from jobrunner.errors import PermissionRefused
 
 if TYPE_CHECKING:
+    from jobrunner.view.store import Store
     from jobrunner.view.why import LiveFacts
 
 PING_S = 1.0
@@ -56,18 +58,24 @@ async def stack(connection: Connection, worker: str, job_id: str, chain: int) ->
     return next((reply.stack for reply in replies), None)
 
 
-async def live_facts(settings: Settings, queue: str, *, expected: int | None) -> "LiveFacts":
-    """What explains why a job of this queue does not run. expected: how many workers should answer."""
-    from jobrunner.view.why import LiveFacts, LiveWorker
+async def live_facts(settings: Settings, store: "Store", queue: str) -> "LiveFacts":
+    """What explains why a job of this queue does not run; where this user may not ask workers, those of the view."""
+    import msgspec
 
+    from jobrunner.view.why import LiveFacts, LiveWorker, live_of_view
+
+    known = live_of_view(store, time.time())
     async with connected(settings, "why") as connection:
         try:
             depth = await declare.queue_depth(connection, queue)
             has_queue = depth is not None
         except PermissionRefused:
             depth, has_queue = None, True
-        replies = await ping(connection, expected=expected)
         ready, consumers = depth or (None, None)
+        try:
+            replies = await ping(connection, expected=len(known.workers) or None)
+        except PermissionRefused:
+            return msgspec.structs.replace(known, ready=ready, consumers=consumers, has_queue=has_queue)
         return LiveFacts(
             workers=[LiveWorker.of_reply(reply) for reply in replies],
             ready=ready,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from jobrunner import events
-from jobrunner.cli.live import Live
+from jobrunner.cli.live import Events
 from jobrunner.cli.output_print import Printer
 from jobrunner.cli.pieces import Unfold
 from jobrunner.events import JobEvent, Run
@@ -31,7 +31,7 @@ class Following:
         self._printer.finish(end.id)
         self.ends[end.id] = end
 
-    async def to_the_end(self, live: Live) -> None:
+    async def to_the_end(self, live: Events) -> None:
         """Print until all have ended."""
         while self.left:
             self.take(await live.next())

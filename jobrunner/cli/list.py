@@ -62,12 +62,13 @@ def list_jobs(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:
 
 
 async def _watch(page: "_Page", every_s: float, *, no_sync: bool) -> None:
-    from jobrunner.cli.viewing import following
+    from jobrunner.cli.viewing import catch_up, following
     from jobrunner.cli.watching import repeat
 
     if no_sync:
         await repeat(every_s, page.show)
         return
+    await catch_up(page.shared, page.store)
     async with following(page.shared, page.store) as task:
         await repeat(every_s, page.show, task)
 

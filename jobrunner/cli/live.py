@@ -4,16 +4,17 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Final, Self
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol, Self
 
 import msgspec
 
 from jobrunner import events
-from jobrunner.broker import declare
+from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection, ConnectionMessage
 from jobrunner.broker.following import Follower
 from jobrunner.broker.publisher import Publisher
+from jobrunner.broker.stream import Record
 from jobrunner.broker.subscription import Subscription
 from jobrunner.config import Settings
 from jobrunner.errors import PermissionRefused
@@ -22,6 +23,49 @@ from jobrunner.events import JobEvent
 KINDS: Final = ("log", "started", "retrying", "interrupted", "parked", *events.TERMINAL)
 MOST_BINDINGS: Final = 64
 """Of more jobs than this all events come, and those of others are dropped here."""
+
+
+class Events(Protocol):
+    """Where events come from."""
+
+    async def next(self) -> JobEvent:
+        """The next event, whenever it comes."""
+
+
+class Recorded:
+    """The events of jobs as a view folds them: only what the ledger keeps. jobs: id -> chain."""
+
+    def __init__(self, jobs: Mapping[str, int]) -> None:
+        self._jobs = dict(jobs)
+        self._events: deque[JobEvent] = deque()
+        self._arrived = asyncio.Event()
+
+    def fold(self, records: Sequence[Record]) -> None:
+        """Records of the ledger."""
+        for record in records:
+            if record.exchange == topology.EVENTS and record.key.rpartition(".")[2] in self._jobs:
+                self.take(record.body)
+
+    def take(self, body: bytes) -> None:
+        """The body of an event; one of a later version, or of an earlier chain, is left out."""
+        try:
+            event = events.decode(body)
+        except msgspec.DecodeError:
+            return
+        if isinstance(event, JobEvent) and event.chain >= self._jobs.get(event.id, event.chain + 1):
+            self.add(event)
+
+    def add(self, event: JobEvent) -> None:
+        """An event."""
+        self._events.append(event)
+        self._arrived.set()
+
+    async def next(self) -> JobEvent:
+        """The next event, whenever it comes."""
+        while not self._events:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._events.popleft()
 
 
 class Live:
@@ -33,8 +77,7 @@ class Live:
 
     def __init__(self, settings: Settings, jobs: Mapping[str, int]) -> None:
         self._jobs = dict(jobs)
-        self._events: deque[JobEvent] = deque()
-        self._arrived = asyncio.Event()
+        self._found = Recorded(jobs)
         words = sorted(self._jobs) if len(self._jobs) <= MOST_BINDINGS else ["*"]
         # a binding for each kind: a `*` there might lie outside what the user may read
         keys = [f"{kind}.*.{word}" for kind in KINDS for word in words]
@@ -42,7 +85,7 @@ class Live:
             settings.url, role="follow", notify=_ignore, connect_timeout_s=settings.connect_timeout_s
         )
         self._publisher = Publisher(self.connection)
-        self._subscription = Subscription(self.connection, keys, self._take, time.time())
+        self._subscription = Subscription(self.connection, keys, self._found.take, time.time())
         self._follower = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -65,7 +108,7 @@ class Live:
         if len(self._jobs) <= MOST_BINDINGS:
             with contextlib.suppress(PermissionRefused):  # then only what the ledger keeps is seen
                 await self._follower.enter_async_context(
-                    Follower(self.connection, self._publisher, self._jobs, self._add)
+                    Follower(self.connection, self._publisher, self._jobs, self._found.add)
                 )
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -76,22 +119,7 @@ class Live:
 
     async def next(self) -> JobEvent:
         """The next event, whenever it comes."""
-        while not self._events:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._events.popleft()
-
-    def _take(self, body: bytes) -> None:
-        try:
-            event = events.decode(body)
-        except msgspec.DecodeError:
-            return  # of a later version
-        if isinstance(event, JobEvent) and event.chain >= self._jobs.get(event.id, event.chain + 1):
-            self._add(event)
-
-    def _add(self, event: JobEvent) -> None:
-        self._events.append(event)
-        self._arrived.set()
+        return await self._found.next()
 
 
 def _ignore(_message: ConnectionMessage) -> None:

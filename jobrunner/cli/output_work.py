@@ -1,5 +1,6 @@
 """What `jobrunner logs` does: output from the view, and from then on as it comes."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -7,13 +8,14 @@ from typing import Any, Final
 from jobrunner.cli import failures
 from jobrunner.cli.enqueue_result import failure_of
 from jobrunner.cli.following import Following
-from jobrunner.cli.live import Live
+from jobrunner.cli.live import Events, Live, Recorded
 from jobrunner.cli.output_print import Printer
 from jobrunner.cli.pieces import STREAMS, Unfold, last_lines
 from jobrunner.cli.selecting import some_jobs
 from jobrunner.cli.shared import Shared
-from jobrunner.cli.viewing import catch_up, handle
+from jobrunner.cli.viewing import catch_up, following, handle
 from jobrunner.cli.waiting import end_of
+from jobrunner.errors import PermissionRefused
 from jobrunner.view.rows import JobRow
 from jobrunner.view.store import Store
 
@@ -46,17 +48,31 @@ class Output:
     async def follow(self, words: Sequence[str]) -> int:
         """What is known, and what comes until all have ended. Gives the exit code."""
         rows = await self._select(words)
-        self.following = Following(self._printer, {row.id: self._unfold(row) for row in rows})
-        async with Live(self._shared.settings, {row.id: row.chain for row in rows}) as live:
-            await catch_up(self._shared, self._store)  # what came between the first look and the subscription
+        printing = self.following = Following(self._printer, {row.id: self._unfold(row) for row in rows})
+        jobs = {row.id: row.chain for row in rows if not row.is_ended}
+        async with contextlib.AsyncExitStack() as stack:
+            live = await self._live(stack, jobs) if jobs else None
             for row in rows:
                 now = self._store.job(row.id) or row
-                self._print_past(self.following.unfolds[row.id], now)
+                self._print_past(printing.unfolds[row.id], now)
                 if now.is_ended:
-                    self.following.end(end_of(now))
-            await self.following.to_the_end(live)
+                    printing.end(end_of(now))
+            if live is not None:
+                await printing.to_the_end(live)
         self._printer.close()
-        return self._conclude(self.following)
+        return self._conclude(printing)
+
+    async def _live(self, stack: contextlib.AsyncExitStack, jobs: dict[str, int]) -> Events:
+        """What comes from now on; all before it is in the view."""
+        try:
+            live = await stack.enter_async_context(Live(self._shared.settings, jobs))
+        except PermissionRefused:  # who may only look reads the ledger, and sees what that keeps
+            recorded = Recorded(jobs)
+            await catch_up(self._shared, self._store)
+            await stack.enter_async_context(following(self._shared, self._store, recorded.fold))
+            return recorded
+        await catch_up(self._shared, self._store)  # what came between the first look and the subscription
+        return live
 
     def _conclude(self, following: Following) -> int:
         failed = [error for end in following.ends.values() if (error := failure_of(end)) is not None]

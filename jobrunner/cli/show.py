@@ -74,8 +74,7 @@ async def _reason(shared: Shared, store: "Store", row: "JobRow", *, no_sync: boo
         return explain_why(store, row, now=now, live=live_of_view(store, now))
     from jobrunner.cli.asking import live_facts
 
-    there = sum(not worker.gone(now) for worker in store.workers())
-    live = await live_facts(shared.settings, row.queue, expected=there or None)
+    live = await live_facts(shared.settings, store, row.queue)
     return explain_why(store, row, now=now, live=live)
 
 

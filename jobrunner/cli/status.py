@@ -61,17 +61,19 @@ class _Look:
 
     async def again(self, every_s: float) -> None:
         """Until Ctrl-C."""
-        from jobrunner.cli.viewing import following
+        from jobrunner.cli.viewing import catch_up, following
         from jobrunner.cli.watching import repeat
 
         if self._no_sync:
             await repeat(every_s, self._show)
             return
+        await catch_up(self._shared, self._store)
         async with following(self._shared, self._store) as task:
             await repeat(every_s, self._show, task)
 
     async def _show(self) -> None:
-        from jobrunner.cli.status_facts import document, gather
+        from jobrunner.cli.status_document import document
+        from jobrunner.cli.status_facts import gather
 
         facts = await gather(self._shared, self._store, self._names, no_sync=self._no_sync)
         self.has_problems = bool(facts.problems)

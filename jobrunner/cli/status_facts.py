@@ -1,16 +1,18 @@
 """What `jobrunner status` knows: from the view and from the broker, and what is wrong with it."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from jobrunner.broker import topology
 from jobrunner.broker.control import Reply
 from jobrunner.cli import phrases
 from jobrunner.cli.asking import PING_S, connected, depths, ping
 from jobrunner.cli.shared import Shared
+from jobrunner.errors import PermissionRefused
 from jobrunner.view.rows import Counts, WorkerRow
 
 if TYPE_CHECKING:
@@ -128,7 +130,8 @@ async def _ask(shared: Shared, facts: Facts) -> None:
         for row in facts.queues:
             row.ready, row.consumers = found.get(row.name) or (None, None)
         facts.unrouted = (found[topology.UNROUTED] or (0, 0))[0]
-        facts.replies = await ping(connection, timeout_s=PING_S, expected=len(facts.live) or None)
+        with contextlib.suppress(PermissionRefused):  # who may only look may not ask workers
+            facts.replies = await ping(connection, timeout_s=PING_S, expected=len(facts.live) or None)
         facts.blocked = connection.blocked
 
 
@@ -168,42 +171,3 @@ def _of_queues(facts: Facts) -> Iterator[Problem]:
         elif waiting and grows_per_s >= GROWS_PER_S and mine and all(each.busy >= each.slots for each in mine):
             text = f"{row.name} grows by {grows_per_s:.1f}/s; every slot on it is busy."
             yield Problem("warning", "grows", text, "")
-
-
-def document(facts: Facts, shared: Shared) -> dict[str, Any]:
-    """As `--json` shows it."""
-    settings = shared.settings
-    return {
-        "broker": {
-            "url": settings.url.masked,
-            "product": facts.product,
-            "version": facts.version,
-            "profile": settings.profile,
-        },
-        "queues": [
-            {
-                "name": row.name,
-                "type": None,
-                "ready": row.ready,
-                "running": row.counts.running,
-                "later": row.counts.later,
-                "dead": row.counts.dead,
-                "consumers": row.consumers,
-                "oldest_s": row.oldest_s(facts.now),
-                "in_per_s": row.counts.in_per_s,
-                "out_per_s": row.counts.out_per_s,
-            }
-            for row in facts.queues
-        ],
-        "workers": {
-            "expected": facts.expected,
-            "answered": None if facts.replies is None else len(facts.replies),
-            "slots": sum(reply.slots for reply in facts.replies or ()),
-            "busy": sum(reply.busy for reply in facts.replies or ()),
-        },
-        "problems": [
-            {"level": each.level, "code": each.code, "text": each.text, "fix": each.fix or None}
-            for each in facts.problems
-        ],
-        "view": {"behind_s": facts.behind_s},
-    }

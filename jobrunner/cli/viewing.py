@@ -13,11 +13,14 @@ from jobrunner.cli.shared import Shared
 if TYPE_CHECKING:
     import asyncio
 
+    from jobrunner.broker.stream import Record
     from jobrunner.view.store import Store
 
 QUIET_S: Final = 0.5
 """So long reading goes on without a word."""
 REDRAW_S: Final = 0.1
+AGAIN_S: Final = 1.0
+"""Between two tries when the broker goes away just before it is followed."""
 
 
 def no_sync_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,14 +91,26 @@ def current(shared: Shared, *, no_sync: bool) -> Iterator["Store"]:
 
 
 @asynccontextmanager
-async def following(shared: Shared, store: "Store") -> "AsyncIterator[asyncio.Task[None]]":
-    """The view, up to date and kept so: gives the task that does it, whose error says why it cannot go on."""
+async def following(
+    shared: Shared, store: "Store", on_fold: "Callable[[list[Record]], None]" = lambda _: None
+) -> "AsyncIterator[asyncio.Task[None]]":
+    """The view, which `catch_up` has just brought up to date, kept so across lost connections.
+
+    Gives the task that does it, whose error says why it cannot go on. on_fold: called with the records of each batch.
+    """
     import asyncio
 
+    from jobrunner.errors import BrokerError
     from jobrunner.view.recorder import follow
 
-    await catch_up(shared, store)
-    task = asyncio.create_task(follow(store, shared.settings.url, lambda _records: None))
+    async def keep() -> None:
+        while True:
+            try:
+                await follow(store, shared.settings.url, on_fold)
+            except BrokerError:  # it was there a moment ago, so this is an outage, as later ones are
+                await asyncio.sleep(AGAIN_S)
+
+    task = asyncio.create_task(keep())
     try:
         yield task
     finally:

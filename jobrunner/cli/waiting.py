@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from jobrunner.cli.shared import Shared
+from jobrunner.cli.viewing import following
 from jobrunner.watch import End
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ async def until(
 
     Goes on across lost connections. Raises: what ends the reading of the ledger for good.
     """
-    from jobrunner.view.recorder import follow
-
     open_ids = dict.fromkeys(ids)
     changed = asyncio.Event()
     touched: dict[str, None] = dict(open_ids)
@@ -32,8 +31,7 @@ async def until(
             touched.update(dict.fromkeys(found))
             changed.set()
 
-    following = asyncio.create_task(follow(store, shared.settings.url, folded))
-    try:
+    async with following(shared, store, folded) as reading:
         while open_ids:
             rows = _reached(store, touched, is_reached)
             touched.clear()
@@ -43,13 +41,10 @@ async def until(
                 yield row
             if open_ids and not touched:
                 waiting = asyncio.create_task(changed.wait())
-                await asyncio.wait([waiting, following], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([waiting, reading], return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
-                if following.done():
-                    following.result()
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+                if reading.done():
+                    reading.result()
 
 
 def _reached(store: "Store", ids: Iterable[str], is_reached: Callable[["JobRow"], bool]) -> "list[JobRow]":

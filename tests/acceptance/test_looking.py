@@ -324,6 +324,18 @@ def test_logs_in_a_pipe_by_stream_attempt_and_line(world: World) -> None:
     assert home.run("logs", "zzzzzz").returncode == 4
 
 
+def test_following_what_has_ended_shows_it_and_exits_as_it_did(world: World) -> None:
+    code, text = world.home.on_terminal("logs", "-f", world.jobs["dead"])
+    assert code == 1
+    assert text.splitlines()[:4] == [
+        "about to fail",
+        "… try 2",
+        "about to fail",
+        f"error: {world.short('dead')} died after 2 tries: TimeoutError: read timed out",
+    ]
+    assert world.home.on_terminal("logs", "-f", world.jobs["succeeded"]) == (0, "")
+
+
 def test_logs_of_several_jobs_name_each(world: World) -> None:
     both = (world.jobs["dead"], world.jobs["running"])
     lines = world.home.run("logs", *both).stdout.splitlines()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -122,6 +123,33 @@ def test_a_job_that_is_killed_while_it_prints_shows_its_last_lines(home: Home, q
     assert re.search(r"\n… \d+\.\d (kB|MB) not kept …\n", text)
 
 
+@pytest.fixture
+def viewer(home: Home, broker: TestBroker) -> Iterator[Home]:
+    """The same folder as a user who may read the ledger and nothing else."""
+    name = f"viewer-{uuid4().hex[:6]}"
+    broker.ctl("add_user", name, "secret")
+    broker.ctl("set_permissions", "-p", broker.parsed.vhost, name, "^$", "^$", r"^jobrunner\.v1\.(ledger|cancels)$")
+    folder = home.folder / "viewer"
+    folder.mkdir()
+    yield Home(folder, url=f"amqp://{name}:secret@{broker.parsed.address}/{broker.parsed.vhost}")
+    broker.ctl("delete_user", name)
+
+
+def test_who_may_only_read_the_ledger_can_look_and_follow(home: Home, viewer: Home, queue_name: str) -> None:
+    gate = home.folder / "gate"
+    with home.worker("-q", queue_name):
+        job_id = queued(home, "-q", queue_name, "tasks:hold", str(gate))
+        eventually(lambda: _is(home, job_id, "running"), interval_s=0.1)
+        assert viewer.run("list", "--quiet", f"queue:{queue_name}").stdout == f"{job_id}\n"
+        assert viewer.run("show", job_id).returncode == 0
+        assert viewer.run("status", queue_name).returncode == 0
+        with running(viewer, "logs", "-f", job_id) as following:
+            assert next(lines_of(following)) == "holding\n"
+            gate.touch()
+            assert list(lines_of(following)) == ["let go\n"]
+            assert following.wait(LIMIT_S) == 0
+
+
 def test_stopping_to_follow_leaves_the_job_alone(home: Home, queue_name: str) -> None:
     gate = home.folder / "gate"
     with home.worker("-q", queue_name):
@@ -181,20 +209,28 @@ def test_watching_and_following_survive_a_restart_of_the_broker(tmp_path: Path, 
     with home.worker():
         job_id = queued(home, "tasks:hold", str(gate))
         eventually(lambda: _is(home, job_id, "running"), interval_s=0.1)
+        (home.folder / "elsewhere").mkdir()
+        elsewhere = Home(home.folder / "elsewhere", url=own_broker.url)
         with (
-            running(home, "wait", job_id) as waiting,
+            running(elsewhere, "wait", job_id) as waiting,
             running(home, "logs", "-f", job_id) as following,
-            running(home, "events", "--follow", "--since", "1h", "--kind", "succeeded") as events,
+            running(home, "events", "--follow", "--since", "1h", "--kind", "started,succeeded") as events,
         ):
             assert next(lines_of(following)) == "holding\n"
+            assert next(lines_of(events)).split("\t")[1:3] == ["started", job_id]
+            eventually(lambda: _has_looked(elsewhere), LIMIT_S)
             own_broker.restart()
             gate.touch()
-            assert waiting.wait(LIMIT_S) == 0, waiting.stderr
-            assert waiting.stdout is not None
-            assert waiting.stdout.read().split("\t")[:2] == [job_id, "succeeded"]
+            out, err = waiting.communicate(timeout=LIMIT_S)
+            assert (waiting.returncode, out.split("\t")[:2]) == (0, [job_id, "succeeded"]), err
             assert following.wait(LIMIT_S) == 0
             assert list(lines_of(following)) == ["let go\n"]
             assert next(lines_of(events)).split("\t")[1:3] == ["succeeded", job_id]
+
+
+def _has_looked(home: Home) -> None:
+    """Its first command has read the ledger, and goes on."""
+    assert (home.folder / "state" / "completion.tsv").exists()
 
 
 def test_status_and_list_are_drawn_again_and_again(home: Home, queue_name: str) -> None:

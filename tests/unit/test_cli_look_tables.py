@@ -11,13 +11,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobrunner import events
+from jobrunner.broker import topology
 from jobrunner.broker.control import Reply
-from jobrunner.cli import columns, completing, draw, phrases, watching
+from jobrunner.broker.stream import Record
+from jobrunner.cli import columns, completing, draw, phrases, selecting, viewing, watching
 from jobrunner.cli.draw import Column
+from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import Facts, QueueFacts, problems_of
-from jobrunner.errors import BadValue
+from jobrunner.envelope import new_job, seal
+from jobrunner.errors import BadValue, NotFound
 from jobrunner.outcome import Error
 from jobrunner.view.rows import Counts, JobRow, WorkerRow
+from jobrunner.view.store import Store
 
 ID = "k7f2m9xq4tzd8w1r"
 NOW = 1_800_000_000.0
@@ -232,3 +238,63 @@ def test_moments_are_local_and_have_their_date_once_they_are_days_away() -> None
         phrases.moment(now, now) == time.strftime("%a %H:%M:%S", time.localtime(now)) + f".{int(now * 1000) % 1000:03d}"
     )
     assert phrases.moment(now - 10 * 86_400, now).startswith("20")
+
+
+def test_reading_a_long_ledger_says_how_far_it_is_after_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: moment[0])
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = viewing.Progress(Shared())
+    for now, part in ((100.4, 0.1), (100.6, 0.5), (100.65, 0.55), (100.9, None)):
+        moment[0] = now
+        progress(1000, part)
+    progress.end()
+    shown = [text for text in terminal.getvalue().replace("\x1b[K", "").split("\r") if text]
+    assert shown == ["reading the ledger … 50 %", "reading the ledger … 1,000 records"]
+    quiet = viewing.Progress(Shared(json=True))
+    moment[0] += 9
+    quiet(1000, 0.5)
+    quiet.end()
+    assert terminal.getvalue().count("ledger") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "There are no jobs."),
+        (["state:dead"], "Nothing is dead."),
+        (["state:succeeded"], "Nothing has succeeded."),
+        (["state:dead,retrying"], "No job matches state:dead,retrying."),
+        (["queue:hihg"], "No job matches queue:hihg. Queues with jobs: high, task_queue"),
+    ],
+)
+def test_nothing_found_is_said_in_words(words: list[str], sentence: str, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "view.sqlite") as store:
+        store.fold([queued(number, queue) for number, queue in enumerate(("task_queue", "high"))])
+        assert selecting.nothing(store, words) == sentence
+
+
+def queued(offset: int, queue: str) -> Record:
+    """A record of the ledger: a job was accepted."""
+    made = new_job(queue=queue, task="tasks:resize", user="ana@mbp")
+    event = events.Queued(at=time.time(), jobs=[events.QueuedJob(job=msgspec.Raw(seal(made).body))], by="ana@mbp")
+    key = topology.event_key("queued", None, made.id)
+    return Record(offset, topology.EVENTS, key, events.message_id(event), events.encode(event))
+
+
+def test_ids_filters_and_the_newest_of_this_user_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.open(tmp_path / "view.sqlite") as store:
+        monkeypatch.setattr("jobrunner.client.whoami", lambda: "ana@mbp")
+        with pytest.raises(NotFound, match="No job of yours is known"):
+            selecting.one_job(store, None)
+        records = [queued(0, "task_queue"), queued(1, "high")]
+        store.fold(records)
+        first, last = (record.key.rpartition(".")[2] for record in records)
+        assert selecting.one_job(store, None).id == last
+        assert selecting.one_job(store, first[:8].upper()).id == first
+        assert selecting.one_job(store, "queue:task*").id == first
+        assert [row.id for row in selecting.some_jobs(store, [last, first, last], default="last")] == [last, first]
+        assert [row.id for row in selecting.some_jobs(store, ["all"], default="last")] == [first, last]
+        with pytest.raises(NotFound, match="No job matches"):
+            selecting.some_jobs(store, [first, "queue:high"], default="all")
