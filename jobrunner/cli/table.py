@@ -16,6 +16,7 @@ class Entry(NamedTuple):
 
 COMMANDS: Final = {
     "enqueue": Entry("jobrunner.cli.enqueue:enqueue", "Run", "queue a Python function or a command"),
+    "map": Entry("jobrunner.cli.map:map_command", "Run", "a function or a command for each of many inputs"),
     "worker": Entry("jobrunner.cli.worker:worker", "Run", "run queued jobs on this machine"),
     "status": Entry("jobrunner.cli.status:status", "Look", "queues, workers, and what is wrong"),
     "list": Entry("jobrunner.cli.list:list_jobs", "Look", "the jobs that a filter selects"),
@@ -27,6 +28,7 @@ COMMANDS: Final = {
     "retry": Entry("jobrunner.cli.retry:retry", "Fix", "queue dead, cancelled and expired jobs again"),
     "cancel": Entry("jobrunner.cli.cancel:cancel", "Fix", "stop jobs, queued or running"),
     "dead": Entry("jobrunner.cli.dead:dead", "Fix", "what died, by cause; throw it away"),
+    "audit": Entry("jobrunner.cli.audit:audit", "Fix", "is every accepted job somewhere? put it right"),
     "progress": Entry("jobrunner.cli.progress:progress", "", "inside a job: say how far it is"),
     "queues": Entry("jobrunner.cli.queues:queues", "Operate", "list, declare or empty queues"),
     "workers": Entry("jobrunner.cli.workers:workers", "Operate", "list workers, ask them"),

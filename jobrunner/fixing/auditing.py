@@ -1,0 +1,296 @@
+"""Whether anything was lost: what the ledger accepted, against what queues, dead letters and workers have.
+
+A job is lost only when it is missing twice, with a pause between, while nothing was heard of it, and no worker that
+could have it is silent. What cannot be decided is said to be unproven.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+
+from jobrunner.broker import control, declare, topology
+from jobrunner.broker.declare import Missing
+from jobrunner.client import Client
+from jobrunner.errors import LettersInUse
+from jobrunner.fixing import census
+from jobrunner.fixing.census import Census, Facts, Job
+from jobrunner.fixing.findings import Finding, Report, known
+from jobrunner.fixing.letters import Letters
+from jobrunner.fixing.looking import look
+from jobrunner.view.filters import Filter, parse
+from jobrunner.view.recorder import sync
+from jobrunner.view.rows import ENDED
+from jobrunner.view.store import Store
+
+PAUSE_S: Final = 2.0
+PING_S: Final = 1.0
+LOOKS_AT_ZERO: Final = 3
+"""How often a queue that must have messages is asked before it counts as empty: a leader that is slow to answer counts
+none.
+"""
+
+ALL: Final = 10**9
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A dead letter, without what is in it. is_ours: a worker made it, with a record."""
+
+    id: str
+    chain: int
+    reason: str
+    is_ours: bool
+
+
+class Auditor:
+    """One audit. may_look: whether queues may be looked through where counts do not tell."""
+
+    def __init__(self, store: Store, client: Client, *, may_look: bool = True) -> None:
+        self._store = store
+        self._client = client
+        self._may_look = may_look
+        self._queues: set[str] = set()
+
+    async def run(self) -> Report:
+        """Count, and where something is missing look closer. Raises: the broker's errors."""
+        facts, people = await self._take()
+        if _is_short(people, facts):
+            await asyncio.sleep(PAUSE_S)
+            before = people
+            facts, people = await self._take()
+            report = self._report(facts, people)
+            await self._look_closer(report, before, facts, people)
+        else:
+            report = self._report(facts, people)
+        await self._letters(report)
+        self._remarks(report, facts)
+        return report
+
+    # --- counts -----------------------------------------------------------------------------------------------------
+
+    async def _take(self) -> tuple[Facts, Census]:
+        """First the broker's counts, then what was heard since, then who runs what: so that a job on its way is seen in
+        at least one of them.
+        """
+        connection = self._client.connection
+        self._queues |= {one.queue for one in self._store.counts(time.time()) if one.queue}
+        ready = {queue: await self._ready(queue) for queue in self._queues}
+        delayed = await self._delayed()
+        unrouted = await declare.queue_depth(connection, topology.UNROUTED)
+        await sync(self._store, self._client.url, timeout_s=self._client.timeout_s)
+        jobs = [census.job_of(row) for row in self._store.open_jobs()]
+        for queue in {job.queue for job in jobs if job.queue} - self._queues:
+            self._queues.add(queue)
+            ready[queue] = await self._ready(queue)
+        now = time.time()
+        expected = [worker for worker in self._store.workers() if not worker.gone(now)]
+        replies = await control.ask(connection, "all", "ping", timeout_s=PING_S, expected=max(1, len(expected)))
+        answered = {reply.worker for reply in replies}
+        facts = Facts(
+            running=frozenset(one.id for reply in replies for one in reply.running),
+            silent=[worker for worker in expected if worker.name not in answered],
+            ready=ready,
+            delayed=delayed,
+            unrouted=0 if unrouted is None else unrouted[0],
+        )
+        return facts, census.take(jobs, facts, now)
+
+    async def _ready(self, queue: str) -> int:
+        for _ in range(LOOKS_AT_ZERO):
+            depth = await declare.queue_depth(self._client.connection, queue)
+            if depth is None:
+                return 0
+            if depth[0]:
+                return depth[0]
+        return 0
+
+    async def _delayed(self) -> int:
+        connection = self._client.connection
+        if await declare.queue_depth(connection, topology.level(topology.LEVELS - 1)) is None:
+            return 0
+        depths = [await declare.queue_depth(connection, topology.level(number)) for number in range(topology.LEVELS)]
+        return sum(depth[0] for depth in depths if depth is not None)
+
+    def _report(self, facts: Facts, people: Census) -> Report:
+        ended = {state: self._store.count(_state(state), ALL) or 0 for state in ENDED}
+        return Report(
+            ended=ended,
+            ready=sum(map(len, people.waiting.values())) + len(people.parked),
+            running=len(people.running) + len(people.held),
+            later=len(people.later),
+            moving=len(people.moving),
+            letters=0,
+            unrouted=facts.unrouted,
+        )
+
+    # --- a closer look ----------------------------------------------------------------------------------------------
+
+    async def _look_closer(self, report: Report, before: Census, facts: Facts, people: Census) -> None:
+        """Missing in both passes, with nothing heard between: which are they, and where else could they be?"""
+        known = {queue: set(jobs) for queue, jobs in before.waiting.items()}
+        suspects = {
+            queue: [job for job in people.waiting[queue] if job in known.get(queue, ())]
+            for queue in census.short(people, facts)
+        }
+        elsewhere = await self._elsewhere(report, {job.id: job for jobs in suspects.values() for job in jobs})
+        for queue, jobs in suspects.items():
+            left = [job for job in jobs if job.id not in elsewhere]
+            missing = len(people.waiting[queue]) - (len(jobs) - len(left)) - facts.ready.get(queue, 0)
+            if left and missing > 0:
+                await self._queue(report, queue, left, missing, facts)
+        self._later(report, before, facts, people)
+
+    async def _elsewhere(self, report: Report, suspects: Mapping[str, Job]) -> set[str]:
+        """Suspects among the dead letters, where RabbitMQ puts what it gives up, and among what had no queue."""
+        if not suspects:
+            return set()
+        found: dict[str, Finding] = {}
+        for letter in await self._dead_letters():
+            job = suspects.get(letter.id)
+            if job is not None and letter.chain >= job.chain:
+                found[job.id] = _given_up(job, letter)
+        if report.unrouted:
+            try:
+                sighting = await look(self._client.connection, topology.UNROUTED)
+            except Missing:
+                return set(found)
+            for job_id in suspects.keys() & sighting.deliveries.keys():
+                text = f"{known(suspects[job_id])}; it came when the queue '{suspects[job_id].queue}' was not there"
+                found[job_id] = Finding(id=job_id, kind="unrouted", text=text)
+        report.move(*found.values())
+        return set(found)
+
+    async def _queue(self, report: Report, queue: str, suspects: list[Job], missing: int, facts: Facts) -> None:
+        """Of these jobs so many have no message in their queue."""
+        if not facts.ready.get(queue):
+            gone, reason = suspects, ""
+        elif not self._may_look:
+            gone, reason = [], "which of them, only a look into the queue can tell (without --no-browse)"
+        else:
+            gone, reason = await self._seek(queue, suspects)
+        if reason:
+            report.unproven += missing
+            report.ready -= missing
+            report.notes.append(f"{missing} of {len(suspects)} jobs on '{queue}' may be missing: {reason}.")
+            return
+        gone = await self._still(gone)
+        names = [worker.name for worker in facts.silent if census.may_hold(worker, queue)]
+        kind = "unproven" if names else "lost"
+        end = (
+            f"worker {', '.join(names)} does not answer and may have it" if names else "not in its queue, at no worker"
+        )
+        report.move(*(Finding(id=job.id, kind=kind, text=f"{known(job)}; {end}") for job in gone))
+
+    async def _seek(self, queue: str, suspects: Collection[Job]) -> tuple[list[Job], str]:
+        """Those that are not in the queue; or why that cannot be told."""
+        sighting = await look(self._client.connection, queue)
+        if sighting.reason:
+            return [], sighting.reason
+        return [job for job in suspects if job.id not in sighting.deliveries], ""
+
+    async def _still(self, jobs: Collection[Job]) -> list[Job]:
+        """Those of which nothing was heard meanwhile, and that no worker has now."""
+        if not jobs:
+            return []
+        await sync(self._store, self._client.url, timeout_s=self._client.timeout_s)
+        replies = await control.ask(self._client.connection, "all", "ping", timeout_s=PING_S)
+        running = {one.id for reply in replies for one in reply.running}
+        left = []
+        for job in jobs:
+            row = self._store.job(job.id)
+            if row is not None and census.job_of(row) == job and job.id not in running:
+                left.append(job)
+        return left
+
+    def _later(self, report: Report, before: Census, facts: Facts, people: Census) -> None:
+        """Delayed jobs are only counted: what lies in the delay levels must not be touched."""
+        missing = census.short_later(people, facts)
+        if missing and not facts.delayed and not census.spare(people, facts):
+            again = set(before.later)
+            gone = [job for job in people.later if job in again]
+            report.later -= len(gone)
+            report.findings += [
+                Finding(id=job.id, kind="lost", text=f"{known(job)}; no delay level has a message") for job in gone
+            ]
+        elif missing:
+            report.later -= missing
+            report.unnamed += missing
+            rest = "Which they are shows when they are due."
+            report.notes.append(f"{missing} of {len(people.later)} delayed jobs are in no delay level. {rest}")
+        elif len(people.parked) > census.spare(people, facts):
+            missing = len(people.parked) - census.spare(people, facts)
+            report.ready -= missing
+            report.unproven += missing
+            report.notes.append(f"{missing} of {len(people.parked)} parked jobs may be missing.")
+
+    # --- dead letters -----------------------------------------------------------------------------------------------
+
+    async def _dead_letters(self) -> list[Seen]:
+        """All of them; they stay where they are. Raises: LettersInUse."""
+        found: list[Seen] = []
+        client = self._client
+        async with (
+            Letters(client.connection, wanted=1, timeout_s=client.timeout_s) as letters,
+            aclosing(letters.batches(lambda _: True)) as batches,
+        ):
+            async for batch in batches:
+                found += [Seen(one.id, one.state.chain, one.reason, one.is_ours) for one in batch]
+        return found
+
+    async def _letters(self, report: Report) -> None:
+        depth = await declare.queue_depth(self._client.connection, topology.DEAD)
+        report.letters = 0 if depth is None else depth[0]
+        if report.letters == report.ended["dead"]:
+            return
+        try:
+            letters = await self._dead_letters()
+        except LettersInUse as exc:
+            report.notes.append(f"The dead letters were not looked through. {exc.message}")
+            return
+        rows = {row.id: row for row in self._store.jobs(_state("dead"), limit=None)}
+        report.letters = len(letters)
+        named = {finding.id for finding in report.findings}
+        unknown = 0
+        for letter in letters:
+            row = rows.get(letter.id) or self._store.job(letter.id)
+            if row is None:
+                unknown += 1
+            elif letter.chain < row.chain:
+                report.stale_letters += 1
+            elif row.state not in ENDED and letter.id not in named and not letter.is_ours:
+                report.move(_given_up(census.job_of(row), letter))
+        without = len(rows.keys() - {letter.id for letter in letters})
+        if without:
+            report.notes.append(f"{without} dead jobs have no dead letter: `retry` queues them from the ledger.")
+        if unknown:
+            report.notes.append(f"{unknown} dead letters are of jobs that the ledger does not know.")
+
+    def _remarks(self, report: Report, facts: Facts) -> None:
+        if report.stale_letters:
+            count = report.stale_letters
+            report.notes.append(f"{count} dead letters are of jobs that have gone on since; --repair removes them.")
+        if report.unrouted:
+            report.notes.append(f"{report.unrouted} messages had no queue; they wait in '{topology.UNROUTED}'.")
+        for worker in facts.silent:
+            report.notes.append(f"Worker {worker.name} does not answer.")
+        for hole in self._store.holes:
+            count = hole.last_offset - hole.first_offset + 1
+            report.notes.append(f"{count} records were dropped from the ledger before this view saw them.")
+
+
+def _given_up(job: Job, letter: Seen) -> Finding:
+    text = f"{known(job)}; RabbitMQ put it among the dead letters: {letter.reason}"
+    return Finding(id=job.id, kind="given_up", text=text)
+
+
+def _is_short(people: Census, facts: Facts) -> bool:
+    if census.short(people, facts) or census.short_later(people, facts):
+        return True
+    return len(people.parked) > census.spare(people, facts)
+
+
+def _state(state: str) -> Filter:
+    return parse([f"state:{state}"], now=time.time(), user="")

@@ -1,0 +1,67 @@
+"""What an audit finds."""
+
+import time
+
+import msgspec
+
+from jobrunner.fixing.census import Job
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that is not where it must be. kind: lost, unproven, unrouted (in no queue of its own) or given_up (RabbitMQ
+    put it among the dead letters, and the ledger does not know). text: what is known.
+    """
+
+    id: str
+    kind: str
+    text: str
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """ended: state -> jobs. unnamed: lost jobs of which it is not known yet which they are. letters: dead letters.
+    stale_letters: those of jobs that have gone on. notes: sentences.
+    """
+
+    ended: dict[str, int]
+    ready: int
+    running: int
+    later: int
+    moving: int
+    letters: int
+    unrouted: int
+    findings: list[Finding] = []
+    unnamed: int = 0
+    unproven: int = 0
+    stale_letters: int = 0
+    notes: list[str] = []
+
+    def count(self, kind: str) -> int:
+        """Findings of a kind."""
+        return sum(finding.kind == kind for finding in self.findings)
+
+    @property
+    def lost(self) -> int:
+        """Jobs that are nowhere."""
+        return self.count("lost") + self.unnamed
+
+    @property
+    def open(self) -> int:
+        """Jobs that have not ended."""
+        return self.ready + self.running + self.later + self.moving + self.unproven + self.unnamed + len(self.findings)
+
+    @property
+    def accepted(self) -> int:
+        """All jobs that the ledger knows."""
+        return sum(self.ended.values()) + self.open
+
+    def move(self, *findings: Finding) -> None:
+        """Jobs that were counted as ready are not."""
+        self.findings += findings
+        self.ready -= len(findings)
+
+
+def known(job: Job) -> str:
+    """What the ledger says of an open job: `queued for 240 s on 'video'`."""
+    age_s = max(0, round(time.time() - job.since))
+    where = f" on worker {job.worker}" if job.state == "running" and job.worker else ""
+    return f"{job.state}{where} for {age_s} s on '{job.queue}'"
