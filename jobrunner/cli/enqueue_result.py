@@ -86,14 +86,14 @@ def show_result(end: End, *, is_command: bool) -> None:
         out.emit(out.printable(value.decode()) if sys.stdout.isatty() else value.decode())
         return
     text = msgspec.json.decode(value)
-    _write(text if isinstance(text, str) else _text(end.stdout), sys.stdout)
+    _write(text if isinstance(text, str) else text_of(end.stdout), sys.stdout)
 
 
 def _pass_on(stream: Stream | None, target: Any) -> None:
-    _write(_text(stream), target)
+    _write(text_of(stream), target)
 
 
-def _text(stream: Stream | None) -> str:
+def text_of(stream: Stream | None) -> str:
     """What was kept of an output, the gap shown."""
     if stream is None:
         return ""

@@ -88,7 +88,7 @@ class Ends:
     def cancelled(self, items: Sequence[Item]) -> None:
         """These will not run any more."""
         for item in items:
-            self._line.ended(item, Ended(seq=item.seq, text=item.given.text, id=item.id, state="cancelled"))
+            self._line.ended(item, Ended(seq=item.seq, given=item.given, id=item.id, state="cancelled"))
 
     def give_up(self) -> None:
         """Nothing more is waited for: what goes on counts as cancelled."""

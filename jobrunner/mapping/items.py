@@ -16,7 +16,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     seq: int
-    text: str
+    given: Input
     id: str
     state: str
     result: msgspec.Raw | None = None
@@ -27,6 +27,11 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     host: str | None = None
     stdout: events.Stream | None = None
     stderr: events.Stream | None = None
+
+    @property
+    def text(self) -> str:
+        """The input as it was given."""
+        return self.given.text
 
 
 class Item:
@@ -84,7 +89,7 @@ def ended_alone(item: Item, end: End) -> Ended:
     """How an item ended whose job it was."""
     return Ended(
         seq=item.seq,
-        text=item.given.text,
+        given=item.given,
         id=end.id,
         state=end.state,
         result=end.result,
@@ -101,11 +106,11 @@ def ended_alone(item: Item, end: End) -> Ended:
 def ended_within(item: Item, part: Part, end: End) -> Ended:
     """How an item ended that was one of a batch."""
     if part.error is None:
-        return Ended(seq=item.seq, text=item.given.text, id=end.id, state="succeeded", result=part.result)
-    return Ended(seq=item.seq, text=item.given.text, id=end.id, state="dead", error=part.error)
+        return Ended(seq=item.seq, given=item.given, id=end.id, state="succeeded", result=part.result)
+    return Ended(seq=item.seq, given=item.given, id=end.id, state="dead", error=part.error)
 
 
 def never_queued(item: Item, reason: str, message: str) -> Ended:
     """An input of which no job can be made."""
     error = Error(reason=reason, message=message)
-    return Ended(seq=item.seq, text=item.given.text, id=item.id, state="dead", error=error)
+    return Ended(seq=item.seq, given=item.given, id=item.id, state="dead", error=error)

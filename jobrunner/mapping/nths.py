@@ -1,33 +1,53 @@
-"""Which of several equal inputs one is: counted for millions of inputs in some bytes each."""
+"""Texts remembered in some bytes each: which of several equal inputs one is, for millions of inputs."""
 
 _REST_BYTES = 6
 
 
-class Nths:
-    """Counts how often each text has come, about ten bytes for each different one.
+class TextSet:
+    """A set of texts, about ten bytes for each.
 
-    A text stands for 64 bits of its hash: one collision is to be expected in some thousands of millions of texts, and
-    then a number is skipped, which harms nothing.
+    A text stands for 64 bits of its hash: one collision is to be expected in some thousands of millions of texts.
     """
 
     def __init__(self) -> None:
         self._buckets: dict[int, bytearray] = {}
-        self._again: dict[int, int] = {}
 
-    def next(self, text: str) -> int:
-        """1 for the first time that this text comes, 2 for the second, and so on."""
+    def add(self, text: str) -> bool:
+        """Put it in; gives whether it was there before."""
         number = hash(text) & 0xFFFF_FFFF_FFFF_FFFF
         key, rest = number & 0xFFFF, (number >> 16).to_bytes(_REST_BYTES, "big")
         bucket = self._buckets.get(key)
         if bucket is None:
             self._buckets[key] = bytearray(rest)
+            return False
+        if _holds(bucket, rest):
+            return True
+        bucket += rest
+        return False
+
+    def __contains__(self, text: str) -> bool:
+        number = hash(text) & 0xFFFF_FFFF_FFFF_FFFF
+        return _holds(self._buckets.get(number & 0xFFFF, b""), (number >> 16).to_bytes(_REST_BYTES, "big"))
+
+
+def _holds(bucket: bytearray | bytes, rest: bytes) -> bool:
+    at = bucket.find(rest)
+    while at >= 0 and at % _REST_BYTES:
+        at = bucket.find(rest, at + 1)
+    return at >= 0
+
+
+class Nths:
+    """Counts how often each text has come. Where two are taken for one, a number is skipped, which harms nothing."""
+
+    def __init__(self) -> None:
+        self._seen = TextSet()
+        self._again: dict[str, int] = {}
+
+    def next(self, text: str) -> int:
+        """1 for the first time that this text comes, 2 for the second, and so on."""
+        if not self._seen.add(text):
             return 1
-        at = bucket.find(rest)
-        while at >= 0 and at % _REST_BYTES:
-            at = bucket.find(rest, at + 1)
-        if at < 0:
-            bucket += rest
-            return 1
-        count = self._again.get(number, 1) + 1
-        self._again[number] = count
+        count = self._again.get(text, 1) + 1
+        self._again[text] = count
         return count

@@ -9,14 +9,19 @@ from typing import Any, Final
 import msgspec
 
 from jobrunner import envelope as envelopes
+from jobrunner.calls import Call as Shown
+from jobrunner.calls import show_command
 from jobrunner.envelope import Envelope
-from jobrunner.mapping.inputs import BadInput
+from jobrunner.mapping.inputs import BadInput, Input
 from jobrunner.mapping.items import Item
 from jobrunner.mapping.template import Call, Command, show
 from jobrunner.wishes import Wishes, build
 
 MAX_VARIABLE_BYTES: Final = 4096
 """Of an input that is given to its job as a variable."""
+
+IN_BATCHES: Final = "  (in batches)"
+"""Behind what is shown of a run whose jobs hold several inputs."""
 
 CRASHED_BACKOFF_S: Final = (0.1, 1.0)
 """Before a batch whose process died runs again; if it dies thrice, each of its calls is tried alone."""
@@ -42,7 +47,16 @@ class Recipe:
     def shown(self) -> str:
         """What the run is made with: for people, and the same for the same."""
         words = self.command.words if self.command else [self.task or "", *(self.call.words if self.call else ())]
-        return show(words) + ("  (in batches)" if self.batch > 1 else "")
+        return show(words) + (IN_BATCHES if self.batch > 1 else "")
+
+    def shown_for(self, given: Input, seq: int) -> str:
+        """What runs for one input, for people. Raises: BadInput."""
+        if self.command is not None:
+            return show_command(self.command.argv(given, seq))
+        if self.call is None:
+            return ""
+        args, kwargs = self.call.arguments(given, seq)
+        return str(Shown(self.task or "", msgspec.json.decode(args), msgspec.json.decode(kwargs)))
 
     def item_id(self, text: str, nth: int) -> str:
         """The id of the nth of equal inputs."""

@@ -1,0 +1,205 @@
+"""`map` at work: the broker, the view for a run of before, Ctrl-C, and the exit code."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Any
+
+from jobrunner.cli import out, viewing
+from jobrunner.cli.map_bar import Bar
+from jobrunner.cli.map_files import Results, opened_log
+from jobrunner.cli.map_fix import cancel, discard_letters
+from jobrunner.cli.map_past import ViewPast
+from jobrunner.cli.map_plan import MapPlan
+from jobrunner.cli.map_report import Report
+from jobrunner.cli.map_source import Chunks
+from jobrunner.cli.shared import Shared
+from jobrunner.client import Client
+from jobrunner.errors import JobrunnerError, PartlyDone
+from jobrunner.mapping.engine import Mapper
+from jobrunner.mapping.items import Item
+from jobrunner.mapping.plan import Plan
+
+INTERRUPTED = 130
+
+
+def run_map(shared: Shared, plan: MapPlan) -> int:
+    """Do it. Gives the exit code. Raises: the broker's errors, the errors of the run's name, KeyboardInterrupt."""
+    if plan.options["dry_run"]:
+        return asyncio.run(_show(plan))
+    work = _Map(shared, plan)
+    try:
+        return asyncio.run(work.run())
+    except (KeyboardInterrupt, asyncio.CancelledError) as exc:
+        sentence = work.left()
+        if isinstance(exc, KeyboardInterrupt):
+            exc.args = (sentence,)
+            raise
+        raise KeyboardInterrupt(sentence) from exc
+    except JobrunnerError:
+        if work.has_begun:
+            shared.talk(work.left())
+        raise
+
+
+async def _show(plan: MapPlan) -> int:
+    """What would run, a line for each input. Exit 1 if no job can be made of some."""
+    code, seq = 0, 0
+    with plan.source.opened(counts=False) as (chunks, _):
+        async for chunk in chunks:
+            for given in chunk:
+                seq += 1
+                try:
+                    plan.recipe.alone(Item(given, seq, plan.recipe.item_id(given.text, seq)))
+                    out.emit(out.printable(plan.recipe.shown_for(given, seq)))
+                except JobrunnerError as exc:
+                    code = 1
+                    out.say(f"input {seq}: {out.printable(exc.message)}")
+    return code
+
+
+class _Map:
+    """One map, from the connection to the exit code."""
+
+    def __init__(self, shared: Shared, plan: MapPlan) -> None:
+        self._shared = shared
+        self._plan = plan
+        self._run = plan.recipe.run
+        self._report = Report(shared, is_command=plan.recipe.command is not None)
+        self._mapper: Mapper | None = None
+        self._total: int | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a job may have been queued."""
+        return self._mapper is not None and self._mapper.counts.added > 0
+
+    async def run(self) -> int:
+        """Everything."""
+        settings, options = self._shared.settings, self._plan.options
+        shows_total = sys.stderr.isatty() and not self._shared.json and not self._shared.quiet
+        client = Client(settings.url, timeout_s=settings.connect_timeout_s)
+        with self._plan.source.opened(counts=shows_total) as (chunks, self._total), self._files():
+            async with client, self._past() as past:
+                plan = Plan(
+                    limit=self._plan.limit,
+                    ordered=options["ordered"] and not options["detach"],
+                    halt=self._plan.halt,
+                    past=past,
+                    only_dead=options["retry_failed"],
+                    waits=not options["detach"],
+                )
+                cancels = partial(cancel, self._shared, client)
+                self._mapper = Mapper(client, self._plan.recipe, plan, self._report, cancels)
+                await self._map(self._mapper, chunks)
+                if self._mapper.requeued:
+                    await discard_letters(client, self._mapper.requeued)
+        return self._conclude(self._mapper)
+
+    async def _map(self, mapper: Mapper, chunks: Chunks) -> None:
+        bar = self._report.bar = Bar(self._shared, self._run, lambda: mapper.counts, self._known_total)
+        drawing = asyncio.create_task(bar.keep())
+        try:
+            with self._interruptible(mapper):
+                await mapper.run(chunks)
+        finally:
+            drawing.cancel()
+            await asyncio.gather(drawing, return_exceptions=True)
+            bar.clear()
+            self._report.close()
+
+    def _known_total(self) -> int | None:
+        if self._mapper is not None and self._mapper.is_read:
+            return self._mapper.counts.added + self._mapper.counts.skipped
+        return self._total
+
+    @contextlib.contextmanager
+    def _files(self) -> Iterator[None]:
+        options = self._plan.options
+        if options["results"] is not None:
+            self._report.results = Results(options["results"], is_command=self._plan.recipe.command is not None)
+        if options["joblog"] is None:
+            yield
+            return
+        appends = options["resume"] or options["retry_failed"]
+        with opened_log(options["joblog"], self._plan.recipe, appends=appends) as self._report.joblog:
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _past(self) -> AsyncIterator[ViewPast | None]:
+        """What is known of the run, if it was named. Raises: RunExists, RunDiffers, NotFound."""
+        if not self._plan.is_named:
+            yield None
+            return
+        options = self._plan.options
+        only_dead = options["retry_failed"]
+        with viewing.opened(self._shared) as store:
+            past = ViewPast(self._shared, store, self._run)
+            resumes = options["resume"] or only_dead
+            is_there = await past.open(self._plan.recipe.shown, resumes=resumes, needs_it=only_dead)
+            yield past if is_there else None
+
+    # --- Ctrl-C -----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _interruptible(self, mapper: Mapper) -> Iterator[None]:
+        """Once: nothing is added any more. Twice: leave; the jobs go on."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def interrupted() -> None:
+            if mapper.stopped or self._plan.options["detach"]:
+                mapper.stop()
+                if task is not None:
+                    task.cancel()
+                return
+            mapper.stop()
+            to_stop = f"jobrunner cancel run:{self._run}"
+            self._report.talk(f"Stopped adding jobs; {_go_on(mapper)}. Ctrl-C again to leave. To stop them: {to_stop}")
+
+        loop.add_signal_handler(signal.SIGINT, interrupted)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    def left(self) -> str:
+        """How it stands when the command ends before its jobs do."""
+        if not self.has_begun or self._mapper is None:
+            return "Stopped; nothing was queued."
+        return f"{_go_on(self._mapper)}. To take it up again:  add  --run {self._run} --resume"
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def _conclude(self, mapper: Mapper) -> int:
+        counts = mapper.counts
+        if self._plan.options["detach"]:
+            self._detached(mapper)
+        else:
+            self._report.conclude(self._run, counts)
+        if mapper.stopped and not mapper.is_read:
+            return INTERRUPTED
+        if mapper.halted:
+            self._report.talk(f"Halted: {self._plan.options['halt']}.")
+            return PartlyDone.exit_code
+        if counts.failed:
+            return 1
+        return PartlyDone.exit_code if counts.cut else 0
+
+    def _detached(self, mapper: Mapper) -> None:
+        counts = mapper.counts
+        if self._shared.json:
+            facts: dict[str, Any] = {"run": self._run, "total": counts.added + counts.skipped, "queued": counts.open}
+            out.emit_json(facts | {"skipped": counts.skipped, "failed": counts.failed})
+            return
+        out.emit(self._run)
+        if sys.stdout.isatty():
+            self._shared.talk(f"  {counts.open:,} queued. Wait for them:  jobrunner wait run:{self._run}")
+
+
+def _go_on(mapper: Mapper) -> str:
+    """`8 go on`."""
+    count = mapper.counts.open
+    return f"{count:,} {'goes' if count == 1 else 'go'} on"
