@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def jobrunner_inline() -> Iterator[None]:
     """Jobs run where they are queued, in this thread, through the JSON of arguments and results: no broker needed.
 
-    Holds for clients that connect within the test, and for `function.delay(...)`. Retries follow at once, delays and
+    Holds for all clients, and for `function.delay(...)`. Retries follow at once, delays and
     timeouts are not kept; commands are refused.
     """
     from jobrunner.api.inline import inline

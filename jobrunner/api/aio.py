@@ -54,13 +54,15 @@ class AsyncClient:
 
     @property
     def _core(self) -> "Core":
+        if backend.is_inline():
+            return backend.make(self._wanted, self.run, is_async=True)
         if not self._opened:
             raise RuntimeError("this client is not open: async with AsyncClient() as client")
         return self._opened[0]
 
     async def open(self) -> None:
         """Connect. Raises: the broker's errors."""
-        if not self._opened:
+        if not self._opened and not backend.is_inline():
             core = backend.make(self._wanted, self.run, is_async=True)
             await core.open()
             self._opened.append(core)

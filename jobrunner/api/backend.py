@@ -57,7 +57,7 @@ def make(wanted: Wanted, run: str, *, is_async: bool) -> "Core":
 
 @contextmanager
 def inline(factory: Callable[[str, bool], "Core"]) -> Iterator[None]:
-    """Clients that connect meanwhile get what `factory` makes, from their run and whether they are on a loop."""
+    """All clients get what `factory` makes meanwhile, from their run and whether they are on a loop."""
     _inline.append(factory)
     try:
         yield

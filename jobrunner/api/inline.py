@@ -33,7 +33,7 @@ USER = "inline"
 
 @contextmanager
 def inline() -> Iterator[None]:
-    """Clients that connect meanwhile run their jobs inline; that of `function.delay(...)` too."""
+    """All clients of this process run their jobs inline meanwhile, also those that are connected to a broker."""
     known: dict[str, tuple[Ticket, envelopes.Envelope]] = {}
     with backend.inline(lambda run, is_async: InlineCore(run, known, is_async=is_async)):
         yield

@@ -37,7 +37,7 @@ class Link:
         self.run_name = run_name
         self._wanted = wanted
         self._lock = threading.Lock()
-        self._opened: list[tuple[Core, LoopThread | None]] = []
+        self._opened: list[tuple[Core, LoopThread]] = []
         self._is_closed = False
         # at the latest when the program ends
         self._finalizer = weakref.finalize(self, _leave, self._opened)
@@ -51,13 +51,13 @@ class Link:
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("this client is closed")
+            if backend.is_inline():
+                return backend.make(self._wanted, self.run_name, is_async=False), None
             if not self._opened:
                 self._opened.append(self._connect())
             return self._opened[0]
 
-    def _connect(self) -> "tuple[Core, LoopThread | None]":
-        if backend.is_inline():
-            return backend.make(self._wanted, self.run_name, is_async=False), None
+    def _connect(self) -> "tuple[Core, LoopThread]":
         thread = LoopThread()
         try:
             return thread.run(_open(self._wanted, self.run_name)), thread
@@ -98,11 +98,9 @@ async def _open(wanted: backend.Wanted, run_name: str) -> "Core":
     return core
 
 
-def _leave(opened: "list[tuple[Core, LoopThread | None]]") -> None:
+def _leave(opened: "list[tuple[Core, LoopThread]]") -> None:
     while opened:
         core, thread = opened.pop()
-        if thread is None:
-            continue
         if not thread.is_current:  # the last reference may have gone anywhere
             with contextlib.suppress(JobrunnerError, TimeoutError):
                 thread.run(asyncio.wait_for(core.close(), LEAVE_S))

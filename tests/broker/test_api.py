@@ -316,8 +316,9 @@ def test_a_fork_gets_connections_of_its_own_and_the_parent_keeps_its_own(command
 
 def test_a_process_pool_that_forks_can_use_the_functions(commands: Commands) -> None:
     code = f"""
-    import multiprocessing
+    import multiprocessing, warnings
     from tasks import add
+    warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads
 
     def work(number):
         return add.options(queue={QUEUE!r}).delay(number, 1).result(20)
