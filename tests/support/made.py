@@ -30,7 +30,7 @@ def facts(job: Envelope) -> dict[str, object]:
     return {"id": job.job.id, "run": job.job.run, "copy": state.copy, "chain": state.chain}
 
 
-def queued_event(*jobs: Envelope) -> Message:
+def queued_event(*jobs: Envelope, ago_s: float = 0.0) -> Message:
     each = [
         events.QueuedJob(
             job=msgspec.Raw(job.body),
@@ -41,7 +41,7 @@ def queued_event(*jobs: Envelope) -> Message:
         )
         for job in jobs
     ]
-    return event_message(events.Queued(at=time.time(), jobs=each, by="me@here"))
+    return event_message(events.Queued(at=time.time() - ago_s, jobs=each, by="me@here"))
 
 
 def letter(job: Envelope, error: Error = FAILED) -> Message:

@@ -1,0 +1,196 @@
+"""Audit against real brokers: what is lost is named, what is not is not, and repair puts it right, once."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from jobrunner import envelope as envelopes
+from jobrunner import events
+from jobrunner.broker import declare, topology
+from jobrunner.broker.publisher import Message, event_message, job_message
+from jobrunner.client import Client
+from jobrunner.config import BrokerUrl, parse_url
+from jobrunner.envelope import Envelope, State, state_of
+from jobrunner.fixing.auditing import Auditor
+from jobrunner.fixing.findings import Report
+from jobrunner.fixing.repairing import Repairer
+from tests.broker.lab import delayed, in_loop, lab, to_queue
+from tests.support.made import (
+    a_job,
+    cancelled_event,
+    dead_event,
+    letter,
+    make_dead,
+    publish,
+    queued_event,
+    synced,
+)
+
+QUEUE = "work.1"
+AGO_S = 60.0
+
+
+async def audited(url: BrokerUrl, folder: Path, *, may_look: bool = True, repair: bool = False) -> Report:
+    with await synced(folder / "view.sqlite", url) as store:
+        async with Client(url) as client:
+            report = await Auditor(store, client, may_look=may_look).run()
+            if repair:
+                repairer = Repairer(store, client)
+                await repairer.run(report)
+                assert all(one.is_good for one in repairer.told), repairer.told
+    places = report.ready + report.running + report.later + report.moving + report.unproven + report.unnamed
+    assert report.open == places + len(report.findings)
+    return report
+
+
+def found(report: Report, kind: str) -> set[str]:
+    return {one.id for one in report.findings if one.kind == kind}
+
+
+async def store_in(url: BrokerUrl, *jobs: Envelope) -> None:
+    """Put jobs into their queue, without a word to the ledger."""
+    async with Client(url) as client:
+        for queue in {job.job.queue for job in jobs}:
+            await declare.ensure_ladder(client.connection, queue)
+            await declare.ensure_user_queue(client.connection, queue)
+    messages = [delayed(job, 3600) if job.state.not_before_ms else to_queue(job) for job in jobs]
+    await publish(url, messages)
+
+
+def later_job() -> Envelope:
+    job = a_job(QUEUE)
+    return msgspec.structs.replace(job, state=State(not_before_ms=int((time.time() + 3600) * 1000)))
+
+
+def some(count: int) -> list[Envelope]:
+    return [a_job(QUEUE) for _ in range(count)]
+
+
+@in_loop
+async def test_where_nothing_is_lost_the_numbers_agree(make_vhost: Callable[..., str], tmp_path: Path) -> None:
+    url = parse_url(make_vhost())
+    waiting, later, cancelled = some(3), [later_job(), later_job()], a_job(QUEUE)
+    await store_in(url, *waiting, *later)
+    await make_dead(url, a_job(QUEUE))
+    await publish(url, [queued_event(*waiting, *later, cancelled, ago_s=AGO_S), cancelled_event(cancelled)])
+    report = await audited(url, tmp_path)
+    assert (report.lost, report.findings, report.unproven, report.notes) == (0, [], 0, [])
+    assert (report.accepted, report.open, report.ready, report.later, report.letters) == (7, 5, 3, 2, 1)
+    assert report.ended == {"succeeded": 0, "dead": 1, "cancelled": 1, "expired": 0}
+    fresh = a_job(QUEUE)
+    await publish(url, [queued_event(fresh)])
+    assert (await audited(url, tmp_path)).moving == 1
+
+
+@in_loop
+async def test_what_is_missing_from_a_queue_is_named_and_repaired_once(
+    make_vhost: Callable[..., str], tmp_path: Path
+) -> None:
+    url = parse_url(make_vhost())
+    there, lost = some(5), some(2)
+    await store_in(url, *there)
+    await publish(url, [queued_event(*there, *lost, ago_s=AGO_S)])
+    counted = await audited(url, tmp_path, may_look=False)
+    assert (counted.lost, counted.unproven, counted.findings) == (0, 2, [])
+    report = await audited(url, tmp_path, repair=True)
+    assert found(report, "lost") == {job.job.id for job in lost}
+    assert all("not in its queue, at no worker" in one.text for one in report.findings)
+    again = await audited(url, tmp_path)
+    assert (again.lost, again.unproven, again.accepted) == (0, 0, 7)
+    async with lab(str_of(url)) as here:
+        for slot in range(7):
+            await here.consumer(QUEUE, slot=slot)
+        came = [await here.inbox.delivery() for _ in range(7)]
+    assert [one.message_id for one in came][:5] == [job.job.id for job in there]
+    chains = {one.message_id: state_of(dict(one.headers)).chain for one in came}
+    assert chains == {job.job.id: 0 for job in there} | {job.job.id: 1 for job in lost}
+
+
+def str_of(url: BrokerUrl) -> str:
+    return f"amqp://{url.user}:{url.password}@{url.address}/{url.vhost}"
+
+
+@in_loop
+async def test_an_empty_queue_proves_by_itself_and_delayed_jobs_are_counted(
+    make_vhost: Callable[..., str], tmp_path: Path
+) -> None:
+    url = parse_url(make_vhost())
+    waiting, later = some(2), [later_job(), later_job()]
+    await publish(url, [queued_event(*waiting, *later, ago_s=AGO_S)])
+    report = await audited(url, tmp_path, may_look=False)
+    assert found(report, "lost") == {job.job.id for job in [*waiting, *later]}
+    await store_in(url, later[0])
+    report = await audited(url, tmp_path, may_look=False)
+    assert (found(report, "lost"), report.unnamed, report.lost) == ({job.job.id for job in waiting}, 1, 3)
+    repaired = await audited(url, tmp_path, repair=True)
+    assert found(repaired, "lost") == {job.job.id for job in waiting}
+
+
+@in_loop
+async def test_a_silent_worker_that_could_have_the_job_leaves_it_unproven(
+    make_vhost: Callable[..., str], tmp_path: Path
+) -> None:
+    url = parse_url(make_vhost())
+    (job,) = some(1)
+    worker = events.Worker(
+        at=time.time(),
+        phase="online",
+        name="w9",
+        host="h",
+        pid=1,
+        version="1",
+        python="3",
+        slots=1,
+        busy=0,
+        queues=[QUEUE],
+        started_at=time.time(),
+    )
+    await publish(url, [queued_event(job, ago_s=AGO_S), event_message(worker)])
+    report = await audited(url, tmp_path)
+    assert (report.lost, found(report, "unproven")) == (0, {job.job.id})
+    assert "worker w9 does not answer and may have it" in report.findings[0].text
+
+
+@in_loop
+async def test_what_the_broker_gave_up_and_what_had_no_queue_is_named_and_put_right(
+    make_vhost: Callable[..., str], tmp_path: Path
+) -> None:
+    url = parse_url(make_vhost())
+    given_up, unrouted, gone_on = some(3)
+    by_broker = Message(topology.DLX, QUEUE, given_up.body, given_up.job.id, envelopes.JOB_TYPE, 4)
+    nowhere = job_message(unrouted, topology.JOBS, "no-such-queue")
+    again = msgspec.structs.replace(gone_on, state=State(chain=1, copy=2))
+    await store_in(url, again)
+    await publish(
+        url,
+        [
+            by_broker,
+            nowhere,
+            queued_event(given_up, unrouted, gone_on, ago_s=AGO_S),
+            letter(gone_on),
+            dead_event(gone_on),
+            queued_event(again, ago_s=AGO_S),
+        ],
+    )
+    # of three that wait, one message is in the queue: that of the job that went on
+    report = await audited(url, tmp_path, repair=True)
+    assert (report.lost, report.unrouted, report.letters) == (0, 1, 2)
+    assert (found(report, "given_up"), found(report, "unrouted")) == ({given_up.job.id}, {unrouted.job.id})
+    assert report.stale_letters == 1
+    after = await audited(url, tmp_path)
+    assert (after.lost, after.findings, after.unrouted, after.stale_letters, after.letters) == (0, [], 0, 0, 1)
+    assert (after.ended["dead"], after.open) == (1, 2)
+
+
+@in_loop
+async def test_a_dead_job_without_a_letter_is_noted_and_not_lost(
+    make_vhost: Callable[..., str], tmp_path: Path
+) -> None:
+    url = parse_url(make_vhost())
+    (job,) = some(1)
+    await publish(url, [queued_event(job, ago_s=AGO_S), dead_event(job)])
+    report = await audited(url, tmp_path)
+    assert (report.lost, report.findings) == (0, [])
+    assert report.notes == ["1 dead jobs have no dead letter: `retry` queues them from the ledger."]
