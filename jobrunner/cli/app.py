@@ -18,6 +18,7 @@ Run jobs on one machine or many, through RabbitMQ.
   jobrunner dev                               try it now: broker + worker
   jobrunner enqueue tasks:resize a.jpg        queue a Python function
   jobrunner enqueue -- ffmpeg -i a.mov a.mp4  queue a command
+  ls *.jpg | jobrunner map -- convert {{}} {{.}}.webp
 
 {sections}
 

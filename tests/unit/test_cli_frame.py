@@ -18,9 +18,11 @@ Run jobs on one machine or many, through RabbitMQ.
   jobrunner dev                               try it now: broker + worker
   jobrunner enqueue tasks:resize a.jpg        queue a Python function
   jobrunner enqueue -- ffmpeg -i a.mov a.mp4  queue a command
+  ls *.jpg | jobrunner map -- convert {} {.}.webp
 
-Run      enqueue  worker
+Run      enqueue  map  worker
 Look     status  list  show  logs  result  wait  events
+Fix      retry  cancel  dead  audit
 Operate  queues  workers
 Set up   dev  broker  config  completion
 
