@@ -33,6 +33,8 @@ class LoopThread:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     self.loop.run_until_complete(task)
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            with contextlib.suppress(RuntimeError):  # newer Pythons start no thread for it while the program ends
+                self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
 
     @property

@@ -241,6 +241,14 @@ def _named(name: str) -> object:
     return function
 
 
+def test_a_closed_client_leaves_no_thread(commands: Commands) -> None:
+    before = set(threading.enumerate())
+    with Client(commands.env["JOBRUNNER_URL"]) as client:
+        client.options(queue=QUEUE).enqueue("tasks:add", 1, 2).result(20)
+        assert {thread.name for thread in set(threading.enumerate()) - before} >= {"jobrunner client"}
+    assert set(threading.enumerate()) <= before
+
+
 def test_a_client_that_cannot_connect_says_why_and_may_try_again() -> None:
     client = Client("amqp://127.0.0.1:1/%2F")
     for _ in range(2):
