@@ -17,6 +17,9 @@ from jobrunner.broker.subscription import Subscription
 from jobrunner.config import BrokerUrl
 from jobrunner.outcome import Error
 
+RUNNING = ("started", "retrying", "interrupted")
+"""Kinds that say whether a job runs now."""
+
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
     """How a job ended.
@@ -46,6 +49,7 @@ class Watch:
     ids: job ids, or run: the name of a run, all of whose ends come. Goes on across reconnects. Each end comes once.
     wanted: told an id and its chain, whether that end is still waited for. Without it every end comes, and the ids of
     those that came are remembered for as long as the watch lasts; with it nothing is.
+    on_running: also told, of a run, which jobs begin to run (after 250 ms) and which do so no more before their end.
     Entering raises the broker errors of `jobrunner.errors`.
     """
 
@@ -56,11 +60,13 @@ class Watch:
         ids: Sequence[str] = (),
         run: str | None = None,
         wanted: Callable[[str, int], bool] | None = None,
+        on_running: Callable[[str, bool], None] | None = None,
         timeout_s: float,
     ) -> None:
         self._ids = frozenset(ids)
         self._run = run
         self._wanted = wanted or self._is_new
+        self._on_running = on_running
         self._seen: set[str] = set()
         self._ends: deque[End] = deque()
         self._arrived = asyncio.Event()
@@ -70,7 +76,8 @@ class Watch:
     def _keys(self) -> list[str]:
         """One binding for each kind: a `*` there might lie outside what the user may read."""
         if self._run is not None:
-            return [topology.event_key(kind, self._run, "*") for kind in events.TERMINAL]
+            kinds = (*events.TERMINAL, *(RUNNING if self._on_running else ()))
+            return [topology.event_key(kind, self._run, "*") for kind in kinds]
         return [f"{kind}.*.{job_id}" for kind in events.TERMINAL for job_id in sorted(self._ids)]
 
     async def __aenter__(self) -> Self:
@@ -115,6 +122,10 @@ class Watch:
             event = events.decode(body)
         except msgspec.DecodeError:
             return  # a kind of a later version, or not an event at all: not an end that this version knows
+        if isinstance(event, events.Started | events.Retrying | events.Interrupted):
+            if self._on_running is not None and event.run == self._run:
+                self._on_running(event.id, isinstance(event, events.Started))
+            return
         if not isinstance(event, events.Succeeded | events.Dead | events.Cancelled | events.Expired):
             return
         is_ours = event.run == self._run if self._run is not None else event.id in self._ids

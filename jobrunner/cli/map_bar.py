@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Final
 
 from jobrunner.cli import out, phrases
-from jobrunner.cli.shared import Shared
 from jobrunner.mapping.line import Counts
 
 QUIET_S: Final = 0.5
@@ -21,22 +20,17 @@ WINDOW_S: Final = 15.0
 
 
 class Bar:
-    """The line. counts: how it stands. total: of all inputs, None while it is not known."""
+    """The line. state: how it stands, how many jobs run, and how many inputs there are, None while it is not known."""
 
-    def __init__(self, shared: Shared, run: str, counts: Callable[[], Counts], total: Callable[[], int | None]) -> None:
-        self._shared = shared
+    def __init__(self, run: str, state: Callable[[], tuple[Counts, int, int | None]]) -> None:
         self._run = run
-        self._counts = counts
-        self._total = total
-        self._is_wanted = sys.stderr.isatty() and not shared.quiet and not shared.json
+        self._state = state
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._is_there = False
         self.was_drawn = False
 
     async def keep(self) -> None:
         """Draw it, on and on."""
-        if not self._is_wanted:
-            return
         await asyncio.sleep(QUIET_S)
         while True:
             self._draw()
@@ -51,22 +45,26 @@ class Bar:
 
     def _draw(self) -> None:
         sys.stdout.flush()
-        text = self.text(self._counts(), time.monotonic())
+        counts, running, total = self._state()
+        text = self.text(counts, running, total, time.monotonic())
         width = shutil.get_terminal_size().columns - 1
         sys.stderr.write("\r" + out.plain(text, sys.stderr)[:width] + "\x1b[K")
         sys.stderr.flush()
         self._is_there = self.was_drawn = True
 
-    def text(self, counts: Counts, now: float) -> str:
+    def text(self, counts: Counts, running: int, total: int | None, now: float) -> str:
         """The line at that time."""
         ended = counts.ended + counts.skipped
-        total = self._total()
         parts = [self._run, f"{ended:,}" if total is None else f"{ended:,}/{total:,} {_percent(ended, total)}%"]
-        marks = [f"✓ {counts.succeeded:,}", f"✗ {counts.failed:,}" if counts.failed else "", f"● {counts.open:,}"]
+        marks = [
+            f"✓ {counts.succeeded:,}",
+            f"✗ {counts.failed:,}" if counts.failed else "",
+            f"● {running:,}" if running else "",
+        ]
         parts.append(" ".join(mark for mark in marks if mark))
         rate = self._rate(counts.ended, now)
         if rate:
-            parts.append(f"{per_second(rate)}/s")
+            parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
             if total is not None and total > ended:
                 parts.append(f"eta {phrases.took((total - ended) / rate)}")
         return "  ".join(parts)
@@ -81,8 +79,3 @@ class Bar:
 
 def _percent(part: int, whole: int) -> int:
     return min(100, part * 100 // whole) if whole else 100
-
-
-def per_second(rate: float) -> str:
-    """`21,400`, `210`, `21`, `2.1`."""
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"

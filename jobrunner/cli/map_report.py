@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from jobrunner.cli import out, phrases
-from jobrunner.cli.map_bar import per_second
 from jobrunner.cli.map_files import output_of
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import JobrunnerError
@@ -136,18 +135,25 @@ class Report(Listener):
             parts.append(f"{counts.cut:,} cut at 1 MiB")
         if counts.skipped:
             parts.append(f"{counts.skipped:,} skipped")
-        rate = f" ({per_second(counts.ended / took_s)}/s)" if counts.ended and took_s else ""
-        return f"{'  '.join(parts)}  in {phrases.took(took_s)}{rate}"
+        rate = f" ({_per_second(counts.ended / took_s)}/s)" if counts.ended and took_s else ""
+        return f"{'  '.join(parts)}  in {_took(took_s)}{rate}"
 
     def _failure(self, ended: Ended) -> str:
         error = ended.error
-        why = [ended.state]
-        if error is not None:
-            why = [f"exit {error.exit}", error.message] if error.exit is not None else [error.headline]
+        why = ended.state if error is None else error.headline
+        if error is not None and error.exit is not None:
+            said = "" if error.message == f"exit code {error.exit}" else f"  {error.message}"
+            why = f"exit {error.exit}{said}"
         where = (
             "" if error is not None and error.reason == "bad_input" else f"   jobrunner logs {phrases.prefix(ended.id)}"
         )
-        return f"  {out.printable(_short(ended.text))}  {out.printable('  '.join(why))}{where}"
+        return f"  {out.printable(_short(ended.text))}  {out.printable(why)}{where}"
+
+
+def _took(seconds: float) -> str:
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    return phrases.took(seconds)
 
 
 def _short(text: str) -> str:
@@ -180,3 +186,8 @@ def totals(run: str, counts: Counts, took_s: float) -> dict[str, Any]:
         "skipped": counts.skipped,
         "took_s": round(took_s, 3),
     }
+
+
+def _per_second(rate: float) -> str:
+    """`21,400`, `210`, `21.4`, `2.1`."""
+    return f"{rate:,.0f}" if rate >= 99.5 else f"{rate:.1f}"

@@ -15,12 +15,13 @@ from jobrunner.cli.map_fix import cancel, discard_letters
 from jobrunner.cli.map_past import ViewPast
 from jobrunner.cli.map_plan import MapPlan
 from jobrunner.cli.map_report import Report
+from jobrunner.cli.map_show import show
 from jobrunner.cli.map_source import Chunks
 from jobrunner.cli.shared import Shared
 from jobrunner.client import Client
 from jobrunner.errors import JobrunnerError, PartlyDone
 from jobrunner.mapping.engine import Mapper
-from jobrunner.mapping.items import Item
+from jobrunner.mapping.line import Counts
 from jobrunner.mapping.plan import Plan
 
 INTERRUPTED = 130
@@ -29,7 +30,7 @@ INTERRUPTED = 130
 def run_map(shared: Shared, plan: MapPlan) -> int:
     """Do it. Gives the exit code. Raises: the broker's errors, the errors of the run's name, KeyboardInterrupt."""
     if plan.options["dry_run"]:
-        return asyncio.run(_show(plan))
+        return asyncio.run(show(plan))
     work = _Map(shared, plan)
     try:
         return asyncio.run(work.run())
@@ -43,22 +44,6 @@ def run_map(shared: Shared, plan: MapPlan) -> int:
         if work.has_begun:
             shared.talk(work.left())
         raise
-
-
-async def _show(plan: MapPlan) -> int:
-    """What would run, a line for each input. Exit 1 if no job can be made of some."""
-    code, seq = 0, 0
-    with plan.source.opened(counts=False) as (chunks, _):
-        async for chunk in chunks:
-            for given in chunk:
-                seq += 1
-                try:
-                    plan.recipe.alone(Item(given, seq, plan.recipe.item_id(given.text, seq)))
-                    out.emit(out.printable(plan.recipe.shown_for(given, seq)))
-                except JobrunnerError as exc:
-                    code = 1
-                    out.say(f"input {seq}: {out.printable(exc.message)}")
-    return code
 
 
 class _Map:
@@ -80,9 +65,9 @@ class _Map:
     async def run(self) -> int:
         """Everything."""
         settings, options = self._shared.settings, self._plan.options
-        shows_total = sys.stderr.isatty() and not self._shared.json and not self._shared.quiet
+        has_bar = sys.stderr.isatty() and not self._shared.json and not self._shared.quiet
         client = Client(settings.url, timeout_s=settings.connect_timeout_s)
-        with self._plan.source.opened(counts=shows_total) as (chunks, self._total), self._files():
+        with self._plan.source.opened(counts=has_bar) as (chunks, self._total), self._files():
             async with client, self._past() as past:
                 plan = Plan(
                     limit=self._plan.limit,
@@ -91,30 +76,36 @@ class _Map:
                     past=past,
                     only_dead=options["retry_failed"],
                     waits=not options["detach"],
+                    tells_running=has_bar,
                 )
                 cancels = partial(cancel, self._shared, client)
                 self._mapper = Mapper(client, self._plan.recipe, plan, self._report, cancels)
+                if has_bar:
+                    self._report.bar = Bar(self._run, self._state)
                 await self._map(self._mapper, chunks)
                 if self._mapper.requeued:
                     await discard_letters(client, self._mapper.requeued)
         return self._conclude(self._mapper)
 
     async def _map(self, mapper: Mapper, chunks: Chunks) -> None:
-        bar = self._report.bar = Bar(self._shared, self._run, lambda: mapper.counts, self._known_total)
-        drawing = asyncio.create_task(bar.keep())
+        bar = self._report.bar
+        drawing = [asyncio.create_task(bar.keep())] if bar is not None else []
         try:
             with self._interruptible(mapper):
                 await mapper.run(chunks)
         finally:
-            drawing.cancel()
-            await asyncio.gather(drawing, return_exceptions=True)
-            bar.clear()
+            for task in drawing:
+                task.cancel()
+            await asyncio.gather(*drawing, return_exceptions=True)
+            if bar is not None:
+                bar.clear()
             self._report.close()
 
-    def _known_total(self) -> int | None:
-        if self._mapper is not None and self._mapper.is_read:
-            return self._mapper.counts.added + self._mapper.counts.skipped
-        return self._total
+    def _state(self) -> tuple[Counts, int, int | None]:
+        if self._mapper is None:
+            return Counts(), 0, self._total
+        counts = self._mapper.counts
+        return counts, self._mapper.running, counts.added + counts.skipped if self._mapper.is_read else self._total
 
     @contextlib.contextmanager
     def _files(self) -> Iterator[None]:

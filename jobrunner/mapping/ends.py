@@ -19,6 +19,7 @@ class Ends:
         self._again_alone = again_alone
         self._retries = retries
         self._jobs: dict[str, Job] = {}
+        self.running: set[str] = set()
 
     def wants(self, job_id: str, chain: int) -> bool:
         """Whether that end is waited for."""
@@ -46,10 +47,18 @@ class Ends:
             job.items.append(item)
             job.indexes.append(index)
 
+    def note_running(self, job_id: str, is_running: bool) -> None:
+        """A job has begun to run, or will run again later."""
+        if is_running and job_id in self._jobs:
+            self.running.add(job_id)
+        else:
+            self.running.discard(job_id)
+
     def take(self, end: End) -> None:
         """A job has ended. One that is not waited for is left alone."""
         if not self.wants(end.id, end.chain):
             return
+        self.running.discard(end.id)
         job = self._jobs[end.id]
         if job.indexes is None:
             del self._jobs[end.id]

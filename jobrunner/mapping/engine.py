@@ -74,6 +74,11 @@ class Mapper:
         return self._line.counts
 
     @property
+    def running(self) -> int:
+        """Jobs that have run for a quarter of a second; 0 if the plan does not ask for it."""
+        return len(self._ends.running)
+
+    @property
     def requeued(self) -> dict[str, int]:
         """Dead jobs that were queued once more: id -> their new chain."""
         return self._resuming.requeued if self._resuming else {}
@@ -89,7 +94,10 @@ class Mapper:
                 if not self._plan.waits:
                     await self._feed_all(chunks)
                     return
-                async with Watch(client.url, run=run, wanted=self._ends.wants, timeout_s=client.timeout_s) as watch:
+                on_running = self._ends.note_running if self._plan.tells_running else None
+                async with Watch(
+                    client.url, run=run, wanted=self._ends.wants, on_running=on_running, timeout_s=client.timeout_s
+                ) as watch:
                     self._tasks.spawn(self._collect(watch))
                     if self._resuming is not None:
                         await self._resuming.begin()

@@ -16,6 +16,7 @@ Chunks = AsyncGenerator[Sequence[Input], None]
 class Plan:
     """limit: inputs on their way at most. halt: when to end early. waits: whether ends are waited for.
 
+    tells_running: whether jobs are counted that run.
     past: what is known of the run, None for a new one. only_dead: of that, only what is dead runs again.
     """
 
@@ -25,6 +26,7 @@ class Plan:
     past: Past | None = None
     only_dead: bool = False
     waits: bool = True
+    tells_running: bool = False
 
 
 class Listener:
