@@ -18,8 +18,8 @@ _BLOCK = re.compile(r"(<!-- table: (\w+)[^\n]*-->\n).*?(<!-- end of table -->)",
 
 HEADERS = {
     "attempt": "attempts used; 0 before the first run",
-    "copy": "+1 with every republish: retry, hand-back by copy, dead letter",
-    "chain": "for beginning an ended job anew; 0 in this version",
+    "copy": "goes up with every republish: retry, hand-back by copy, dead letter; by 1000 from the ledger",
+    "chain": "+1 when an ended job is begun anew: `retry`, `audit --repair`",
     "crashes": "runs whose process died",
     "not_before_ms": "due then, in milliseconds since 1970",
     "parked_since_ms": "waits since then for a worker that knows its function",

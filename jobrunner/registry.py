@@ -164,7 +164,7 @@ class Context:
         return None if value is None else float(value)
 
     def progress(self, fraction: float | None = None, text: str | None = None) -> None:
-        """Say how far this job is: shown by `list`, `show` and `status` at once, stored once a second at most.
+        """Say how far this job is: `list` and `show` tell it. It is stored once a second at most.
 
         fraction: 0 to 1, None where it is unknown. text: at most 512 characters. Call it as often as you like: the
         newest counts. Raises: ValueError for a fraction outside of 0 to 1.

@@ -19,6 +19,8 @@ PLAYED = [
     DOCS / "how-to" / "commands.md",
     DOCS / "how-to" / "delays.md",
     DOCS / "how-to" / "see-what-happens.md",
+    DOCS / "how-to" / "retry-and-cancel.md",
+    DOCS / "how-to" / "audit.md",
     DOCS / "how-to" / "raw-producers.md",
     DOCS / "how-to" / "running-in-production.md",
     DOCS / "wire.md",
