@@ -29,6 +29,11 @@ REPLAY_MARGIN_S = 60.0
 REOPEN_S = 1.0
 """Between tries after the broker closed the channel alone."""
 
+REPLAY_FIRST_S = 15.0
+"""The first record of a ledger whose broker has just started may take so long."""
+
+FORBIDDEN = 403
+
 REPLAY_IDLE_S = 1.0
 """No record for so long: the end of the ledger. A stream has no end mark."""
 
@@ -73,7 +78,7 @@ class Subscription:
         self.since_s = min(self.since_s, since_s)
         self._read_all()
         if self._connection.is_open:
-            self._connection.open_channel(self._read_ledger, lambda _: None)
+            self._connection.open_channel(self._read_ledger, self._replay_closed)
 
     async def close(self) -> None:
         """Leave. The connection's close does the rest."""
@@ -119,7 +124,7 @@ class Subscription:
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
         if self._was_open:
-            self._connection.open_channel(self._read_ledger, lambda _: None)
+            self._connection.open_channel(self._read_ledger, self._replay_closed)
         self._was_open = True
 
     def _closed(self, exc: Exception) -> None:
@@ -152,7 +157,7 @@ class Subscription:
         since = datetime.fromtimestamp(self.since_s - REPLAY_MARGIN_S, UTC)
         channel.basic_qos(prefetch_count=WINDOW)
         channel.basic_consume(topology.LEDGER, self._replayed_record, arguments={"x-stream-offset": since})
-        self._expect_more()
+        self._expect_more(REPLAY_FIRST_S)
 
     def _replayed_record(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         self._replayed += 1
@@ -163,10 +168,23 @@ class Subscription:
             self._on_event(body)
         self._expect_more()
 
-    def _expect_more(self) -> None:
+    def _expect_more(self, within_s: float = REPLAY_IDLE_S) -> None:
         if self._replay_idle is not None:
             self._replay_idle.cancel()
-        self._replay_idle = asyncio.get_running_loop().call_later(REPLAY_IDLE_S, self._read_all)
+        self._replay_idle = asyncio.get_running_loop().call_later(within_s, self._read_all)
+
+    def _replay_closed(self, exc: Exception) -> None:
+        """For some seconds after its start a broker takes logins while its streams are not there yet."""
+        if not isinstance(exc, exceptions.ChannelClosedByBroker) or exc.reply_code == FORBIDDEN or is_missing(exc):
+            return
+        self._replay = None
+        if self._replay_idle is not None:
+            self._replay_idle.cancel()
+        self._replay_idle = asyncio.get_running_loop().call_later(REOPEN_S, self._read_again)
+
+    def _read_again(self) -> None:
+        if self._connection.is_open and self._channel is not None:
+            self._connection.open_channel(self._read_ledger, self._replay_closed)
 
     def _read_all(self) -> None:
         # closing the channel is the one clean way to leave a stream: cancelling makes pika reject what is buffered

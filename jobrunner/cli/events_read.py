@@ -17,8 +17,8 @@ from jobrunner.errors import BadValue, BrokerLost, JobrunnerError
 
 IDLE_S: Final = 0.3
 """So long without a record: the end of the ledger, which has no mark."""
-MISSING_AGAIN_S: Final = 1.0
-"""Between two looks for a ledger that does not exist yet."""
+AGAIN_S: Final = 1.0
+"""Between two looks for a ledger that is not there."""
 
 
 class Wanted:
@@ -106,17 +106,19 @@ class _Reading:
         self._changed.set()
 
     def _ended(self, reason: Exception) -> None:
-        if isinstance(reason, Missing):
-            self._is_missing = True
-            self._start = "first"  # all of it is new, once it exists
-            loop = asyncio.get_running_loop()
-            self._again = loop.call_later(MISSING_AGAIN_S, self._look_again)
-        elif isinstance(reason, JobrunnerError) and not isinstance(reason, BrokerLost):
+        self._reader = None
+        if isinstance(reason, JobrunnerError) and not isinstance(reason, BrokerLost):
             self._error = reason
+        else:
+            # it does not exist yet; or its broker has just started, and takes logins while its streams are not there
+            self._is_missing = isinstance(reason, Missing)
+            if self._is_missing:
+                self._start = "first"  # all of it is new, once it exists
+            self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._look_again)
         self._changed.set()
 
     def _look_again(self) -> None:
-        if self._connection.is_open:
+        if self._connection.is_open and self._reader is None:
             self.connection_up()
 
     async def next(self, idle_s: float | None) -> Record | None:

@@ -97,12 +97,17 @@ def test_following_several_ends_with_the_last(home: Home, queue_name: str) -> No
 
 
 def test_what_is_beyond_the_kept_part_is_seen_by_those_who_follow(home: Home, queue_name: str) -> None:
-    script = "head -c 80000 /dev/zero | tr '\\0' x; sleep 0.7; echo; for i in 1 2 3; do echo late $i; sleep 0.4; done"
+    gate = home.folder / "gate"
+    script = (
+        "head -c 80000 /dev/zero | tr '\\0' x; echo; "
+        f"until [ -e {gate} ]; do sleep 0.02; done; for i in 1 2 3; do echo late $i; sleep 0.4; done"
+    )
     with home.worker("-q", queue_name, "--allow-commands"):
         job_id = queued(home, "-q", queue_name, "--", "sh", "-c", script)
-        eventually(lambda: _is(home, job_id, "running"), interval_s=0.1)
         with running(home, "logs", "-f", job_id) as following:
-            moments = {line.strip(): time.monotonic() for line in lines_of(following) if line.startswith("late")}
+            assert next(lines_of(following)) == "x" * 80_000 + "\n"
+            gate.touch()
+            moments = {line.strip(): time.monotonic() for line in lines_of(following)}
             assert following.wait(LIMIT_S) == 0
     assert list(moments) == ["late 1", "late 2", "late 3"]
     assert moments["late 3"] - moments["late 1"] > 0.5  # as they were written, not at the end
