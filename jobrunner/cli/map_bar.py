@@ -66,7 +66,7 @@ class Bar:
         if rate:
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
             if total is not None and total > ended:
-                parts.append(f"eta {phrases.took((total - ended) / rate)}")
+                parts.append(f"eta {phrases.took(max(1, round((total - ended) / rate)))}")
         return "  ".join(parts)
 
     def _rate(self, ended: int, now: float) -> float:
