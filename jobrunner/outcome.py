@@ -58,10 +58,14 @@ class Succeeded(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How one call of a batch ended: with a result, or with an error. In place of one that did not run: null."""
+    """How one call of a batch ended: with a result, or with an error. In place of one that did not run: null.
+
+    once: of one that failed, whose function says that it is not tried again.
+    """
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: Error | None = None
+    once: bool = False
 
 
 class Failed(_Outcome, frozen=True, kw_only=True, omit_defaults=True):

@@ -47,8 +47,10 @@ def depth_of(value: Any) -> int:
     return depth
 
 
-def run(calls: Calls, evaluate: Evaluate) -> Failure:
+def run(calls: Calls, evaluate: Evaluate, *, once: bool = False) -> Failure:
     """Call once for each. The outcome is Succeeded with a list of `Part`, null for what did not run.
+
+    once: the function is not to be tried again.
 
     One that fails does not keep the others from running, unless this process must not go on.
     """
@@ -57,7 +59,7 @@ def run(calls: Calls, evaluate: Evaluate) -> Failure:
     fatal = None
     for args, kwargs in calls:
         done = evaluate(args, kwargs)
-        part = _encoder.encode(_part(done))
+        part = _encoder.encode(_part(done, once=once))
         size_bytes += len(part) + 1
         if size_bytes > MAX_BYTES or getattr(done.outcome, "truncated", False):
             break
@@ -69,12 +71,12 @@ def run(calls: Calls, evaluate: Evaluate) -> Failure:
     return Failure(Succeeded(result=msgspec.Raw(b"[" + b",".join(parts) + b"]")), fatal)
 
 
-def _part(done: Failure) -> Part:
+def _part(done: Failure, *, once: bool) -> Part:
     match done.outcome:
         case Succeeded(result=result):
             return Part(result=result)
         case Failed(error=error) | Rejected(error=error) | RetryAsked(error=error):
             traceback = None if error.traceback is None else error.traceback[-TRACEBACK_CHARS:]
-            return Part(error=msgspec.structs.replace(error, traceback=traceback))
+            return Part(error=msgspec.structs.replace(error, traceback=traceback), once=once)
         case outcome:
             raise AssertionError(outcome)  # a call within this process ends in no other way

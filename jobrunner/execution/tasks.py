@@ -91,7 +91,8 @@ class Tasks:
         failpoint("child.before_run")
         try:
             if batch is not None:
-                return batches.run(batch, partial(self._call, function))
+                spec = registry.spec_of(function)
+                return batches.run(batch, partial(self._call, function), once=spec is not None and spec.retries == 0)
             return self._call(function, args, kwargs)
         finally:
             registry.leave_context()

@@ -5,16 +5,18 @@ from collections.abc import Callable, Sequence
 
 from jobrunner.mapping.items import FINAL, Ended, Item, Job, ended_alone, ended_within, parts_of
 from jobrunner.mapping.line import Line
+from jobrunner.outcome import Part
 from jobrunner.watch import End
 
 
 class Ends:
     """The jobs that are waited for.
 
-    again_alone: gets the calls of a batch that are to be tried on their own; `retries`: also those that failed.
+    again_alone: gets the calls of a batch that are to be tried on their own: what did not run, and what failed.
+    retries: how often that may be, None: what the function says, and not at all if it says so.
     """
 
-    def __init__(self, line: Line, again_alone: Callable[[list[Item]], None], *, retries: bool) -> None:
+    def __init__(self, line: Line, again_alone: Callable[[list[Item]], None], *, retries: int | None) -> None:
         self._line = line
         self._again_alone = again_alone
         self._retries = retries
@@ -80,12 +82,16 @@ class Ends:
         alone: list[Item] = []
         for item, index in zip(items, indexes, strict=True):
             part = parts[index] if parts is not None and index < len(parts) else None
-            if part is None or (part.error is not None and self._retries and part.error.reason not in FINAL):
+            if part is None or self._may_retry(part):
                 alone.append(item)
             else:
                 self._line.ended(item, ended_within(item, part, end))
         if alone:
             self._again_alone(alone)
+
+    def _may_retry(self, part: Part) -> bool:
+        may = not part.once if self._retries is None else self._retries > 0
+        return part.error is not None and may and part.error.reason not in FINAL
 
     @staticmethod
     def _is_final(end: End) -> bool:

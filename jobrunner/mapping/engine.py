@@ -56,7 +56,7 @@ class Mapper:
         self._listener = listener
         self._cancel = cancel
         self._line = Line(plan.limit, self._on_ended, listener.result, ordered=plan.ordered)
-        self._ends = Ends(self._line, self._again_alone, retries=recipe.wishes.retries != 0)
+        self._ends = Ends(self._line, self._again_alone, retries=recipe.wishes.retries)
         self._resuming: Resuming | None = None
         if plan.past is not None:
             self._resuming = Resuming(plan.past, self._line, self._ends, only_dead=plan.only_dead, waits=plan.waits)

@@ -36,7 +36,7 @@ def end(job_id: str, state: str = "succeeded", **fields: Any) -> End:
 class Scene:
     """Ends and a line, and what came of them."""
 
-    def __init__(self, limit: int = 100, *, ordered: bool = True, retries: bool = True) -> None:
+    def __init__(self, limit: int = 100, *, ordered: bool = True, retries: int | None = None) -> None:
         self.results: list[Ended] = []
         self.ended: list[int] = []
         self.alone: list[Item] = []
@@ -116,12 +116,22 @@ def test_each_call_of_a_batch_has_an_end_of_its_own() -> None:
     assert bytes(scene.results[0].result or b"") == b"2"
 
 
-def test_without_retries_a_call_that_failed_is_dead_and_one_that_did_not_run_still_runs() -> None:
-    scene = Scene(retries=False)
+@pytest.mark.parametrize(("retries", "once"), [(0, False), (None, True)])
+def test_without_retries_a_call_that_failed_is_dead_and_one_that_did_not_run_still_runs(
+    retries: int | None, once: bool
+) -> None:
+    scene = Scene(retries=retries)
     scene.batch("b" * 16, item(1), item(2))
-    scene.ends.take(end("b" * 16, result=parts(Part(error=Error(reason="error", message="no")), None)))
+    scene.ends.take(end("b" * 16, result=parts(Part(error=Error(reason="error", message="no"), once=once), None)))
     assert scene.shown == [(1, "dead")]
     assert [one.seq for one in scene.alone] == [2]
+
+
+def test_what_a_run_wishes_goes_before_what_a_function_says() -> None:
+    scene = Scene(retries=1)
+    scene.batch("b" * 16, item(1))
+    scene.ends.take(end("b" * 16, result=parts(Part(error=Error(reason="error", message="no"), once=True))))
+    assert [one.seq for one in scene.alone] == [1]
 
 
 @pytest.mark.parametrize(
