@@ -11,7 +11,7 @@ from typing import Final
 from jobrunner.cli import out, phrases
 from jobrunner.mapping.line import Counts
 
-QUIET_S: Final = 0.5
+QUIET_S: Final = 1.0
 """What ends sooner draws nothing."""
 
 REDRAW_S: Final = 0.2
