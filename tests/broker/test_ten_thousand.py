@@ -2,9 +2,11 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.broker import TestBroker
+import pytest
+
 from tests.support.command import Commands
 from tests.support.eventually import eventually
 from tests.support.worker import WorkerProcess
@@ -39,9 +41,14 @@ def states(cli: Commands, queue: str) -> dict[str, str]:
     return {row["id"]: row["state"] for row in listed["jobs"]}
 
 
-def test_list_status_and_audit_agree_with_what_has_run(broker: TestBroker, queue_name: str, tmp_path: Path) -> None:
+@pytest.mark.timeout(400)
+def test_list_status_and_audit_agree_with_what_has_run(
+    make_vhost: Callable[..., str], queue_name: str, tmp_path: Path
+) -> None:
+    # a virtual host of its own: the audit is of all that is in one
+    url = make_vhost("--default-queue-type", "quorum")
     witness = tmp_path / "witness"
-    here = Commands(tmp_path, {"JOBRUNNER_URL": broker.url})
+    here = Commands(tmp_path, {"JOBRUNNER_URL": url})
     args = ("-q", queue_name, "-p", "2", "--allow-commands", "--log-level", "warning")
     first, second = WorkerProcess(here, *args), WorkerProcess(here, *args)
     try:
@@ -74,7 +81,7 @@ def test_list_status_and_audit_agree_with_what_has_run(broker: TestBroker, queue
 
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
-        other = Commands(elsewhere, {"JOBRUNNER_URL": broker.url})
+        other = Commands(elsewhere, {"JOBRUNNER_URL": url})
         assert states(other, queue_name) == seen
     finally:
         for worker in (first, second):
