@@ -1,5 +1,7 @@
 import asyncio
 import struct
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -397,6 +399,16 @@ def nested(depth: int) -> bytes:
 HOSTILE = {"a date in the year 35 million": b"\x01xT" + struct.pack(">Q", 2**50), "a deep nest": nested(2000)}
 
 
+@pytest.fixture
+def as_a_worker_starts() -> Iterator[None]:
+    """The recursion limit of a fresh interpreter: hypothesis raises it for the whole run."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(limit)
+
+
+@pytest.mark.usefixtures("as_a_worker_starts")
 @pytest.mark.parametrize("table", HOSTILE.values(), ids=list(HOSTILE))
 @in_loop
 async def test_properties_that_pika_cannot_read_mark_one_message_and_end_no_connection(
