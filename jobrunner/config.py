@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from jobrunner.configfile import Files
+from jobrunner.configfile import TLS_KEYS, Files
 from jobrunner.durations import parse_duration
 from jobrunner.errors import BadDuration, ConfigInvalid, OptionsClash, UrlInvalid, UrlNotAmqp
 from jobrunner.statedir import local_broker_url
@@ -141,8 +141,18 @@ def load(flags: Flags, environ: Mapping[str, str], files: Files) -> Settings:
     timeout_s, timeout_origin = _find_timeout(flags, files)
     url = parse_url(text, origin)
     if url.tls:
-        url = msgspec.structs.replace(url, **files.tls())
+        url = msgspec.structs.replace(url, **{key: value for key, (value, _) in tls_of(environ, files).items()})
     return Settings(url=url, connect_timeout_s=timeout_s, connect_timeout_origin=timeout_origin, profile=files.profile)
+
+
+def tls_of(environ: Mapping[str, str], files: Files) -> dict[str, tuple[str, str]]:
+    """The keys of `[tls]` in force, each with where it came from: `JOBRUNNER_TLS_CA_FILE` and so on go before files."""
+    found = {key: (value, "[tls]") for key, value in files.tls().items()}
+    for key in TLS_KEYS:
+        variable = f"JOBRUNNER_TLS_{key.upper()}"
+        if value := environ.get(variable):
+            found[key] = (value, variable)
+    return found
 
 
 def _find_url(flags: Flags, environ: Mapping[str, str], files: Files) -> tuple[str, str]:

@@ -12,11 +12,12 @@ from typing import Any, Protocol
 import msgspec
 from pika import exceptions
 
+from jobrunner.broker import tls
 from jobrunner.broker.amqp import AmqpChannel, AmqpConnection
 from jobrunner.broker.explain import explain
 from jobrunner.broker.parameters import parameters
 from jobrunner.config import BrokerUrl
-from jobrunner.errors import BrokerLost, GuestRemote, JobrunnerError, LoginRefused
+from jobrunner.errors import BrokerLost, GuestRemote, JobrunnerError, LoginRefused, TlsRefused
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LARGEST_S = 30.0
@@ -142,6 +143,9 @@ class Connection:
         try:
             await self._first
             self._wanted = True
+        except TlsRefused as exc:
+            await self.close()
+            raise await tls.named(exc, self.url) from exc
         except BaseException:
             await self.close()
             raise
@@ -208,9 +212,14 @@ class Connection:
     def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
+        try:
+            found = parameters(self.url, self.role, heartbeat_s=self.heartbeat_s, timeout_s=self.connect_timeout_s)
+        except JobrunnerError as exc:  # a certificate may be away for a moment, while it is renewed
+            loop.call_soon(self._failed, exc)
+            return
         self._deadline = loop.call_later(self.connect_timeout_s, self._on_deadline)
         self._amqp = AmqpConnection(
-            parameters(self.url, self.role, heartbeat_s=self.heartbeat_s, timeout_s=self.connect_timeout_s),
+            found,
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_lost,
             on_close_callback=self._on_lost,
@@ -247,7 +256,9 @@ class Connection:
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
             return
-        error = explain(cause, self.url, self.connect_timeout_s)
+        self._failed(explain(cause, self.url, self.connect_timeout_s))
+
+    def _failed(self, error: JobrunnerError) -> None:
         if self._first is not None and not self._first.done():
             self._first.set_exception(error)
             return

@@ -11,6 +11,7 @@ import ssl
 from pika import exceptions
 from pika.adapters.utils import connection_workflow
 
+from jobrunner.broker import tls
 from jobrunner.config import BrokerUrl
 from jobrunner.durations import format_duration
 from jobrunner.errors import (
@@ -23,7 +24,6 @@ from jobrunner.errors import (
     JobrunnerError,
     LoginRefused,
     PermissionRefused,
-    TlsRefused,
     VhostMissing,
     VhostRefused,
 )
@@ -54,7 +54,7 @@ def explain(exc: BaseException, url: BrokerUrl, timeout_s: float, *, verb: str =
         case JobrunnerError():
             return cause
         case ssl.SSLError():
-            return TlsRefused(reason=_tls_reason(cause))
+            return tls.refused(cause, url)
         case ConnectionRefusedError():
             return BrokerRefused(address=url.address)
         case socket.gaierror() | UnicodeError():  # the latter for what is no name at all, such as `a..b`
@@ -97,7 +97,10 @@ def _while_opening(exc: BaseException, url: BrokerUrl) -> JobrunnerError:
         return _login_refused(url)
     if isinstance(exc, exceptions.ProbableAccessDeniedError):
         return VhostRefused(vhost=url.vhost, user=url.user)
-    return BrokerLost(address=url.address, reason="it hung up at once, so it may not be an AMQP port")
+    if url.tls:  # TLS 1.3 tells of a certificate that it wants only after the handshake, and then hangs up
+        return tls.certificate_wanted(url)
+    reason = "it hung up at once, so it may not be an AMQP port, or it is one for TLS (amqps://)"
+    return BrokerLost(address=url.address, reason=reason)
 
 
 def _closed(code: int, text: str, url: BrokerUrl, verb: str) -> JobrunnerError:
@@ -143,13 +146,6 @@ def _value(text: str) -> str:
 def _plain(code: int, text: str) -> str:
     """RabbitMQ's reason without its capital word: `PRECONDITION_FAILED - no queue` is `no queue (406)`."""
     return f"{text.partition(' - ')[2] or text} ({code})"
-
-
-def _tls_reason(exc: ssl.SSLError) -> str:
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"The broker's certificate is not trusted: {exc.verify_message.rstrip('.')}"
-    reason = getattr(exc, "reason", None) or str(exc)
-    return f"The broker does not speak TLS here: {reason.replace('_', ' ').lower()}"
 
 
 def reason_of(exc: BaseException) -> str:

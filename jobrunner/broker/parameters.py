@@ -1,11 +1,11 @@
 """How a broker is connected to: credentials, TLS, heartbeat, TCP options."""
 
-import ssl
 from typing import Any
 
 import pika
 
 from jobrunner import __version__
+from jobrunner.broker import tls
 from jobrunner.config import BrokerUrl
 
 _TCP_OPTIONS = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
@@ -15,12 +15,12 @@ _TCP_OPTIONS = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_U
 def parameters(url: BrokerUrl, role: str, *, heartbeat_s: int, timeout_s: float) -> pika.ConnectionParameters:
     """pika's parameters of one try. role: as the broker's list of connections shows it. timeout_s: of the whole try,
     which the caller ends; pika's own limits only keep out of its way.
+
+    Raises: ConfigInvalid for a file of `[tls]` that cannot be used.
     """
     options: dict[str, Any] = {}
     if url.tls:
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        options["ssl_options"] = pika.SSLOptions(context, url.host)
+        options["ssl_options"] = pika.SSLOptions(tls.context_of(url), url.server_name or url.host)
     return pika.ConnectionParameters(
         host=url.host,
         port=url.port,

@@ -11,7 +11,10 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import IO, Final
 
-SHARED_VARIABLES: Final = ("JOBRUNNER_URL", "JOBRUNNER_URL_FILE", "JOBRUNNER_AUTHKEY", "JOBRUNNER_AUTHKEY_FILE")
+SHARED_VARIABLES: Final = (
+    *("JOBRUNNER_URL", "JOBRUNNER_URL_FILE", "JOBRUNNER_AUTHKEY", "JOBRUNNER_AUTHKEY_FILE"),
+    *("JOBRUNNER_TLS_CA_FILE", "JOBRUNNER_TLS_CERT_FILE", "JOBRUNNER_TLS_KEY_FILE", "JOBRUNNER_TLS_SERVER_NAME"),
+)
 """What `share_broker` leaves in the environment of jobs."""
 
 _FAILPOINT: Final = "JOBRUNNER_FAILPOINT"

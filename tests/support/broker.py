@@ -31,6 +31,11 @@ class TestBroker(ABC):
     version: str
 
     @property
+    def address(self) -> str:
+        """Where a port that a test opens in the broker can be reached from here."""
+        return "127.0.0.1"
+
+    @property
     def parsed(self) -> BrokerUrl:
         return parse_url(self.url, origin="JOBRUNNER_URL")
 
@@ -171,6 +176,13 @@ class Container(TestBroker):
     @property
     def _docker(self) -> Any:  # docker-py has no types
         return self._container.get_wrapped_container()
+
+    @property
+    def address(self) -> str:
+        self._docker.reload()
+        settings = self._docker.attrs["NetworkSettings"]
+        found = settings.get("IPAddress") or next(net["IPAddress"] for net in settings["Networks"].values())
+        return str(found)
 
     def _wait(self) -> str:
         def answers() -> str:

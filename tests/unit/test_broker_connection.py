@@ -1,11 +1,13 @@
 import asyncio
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobrunner.broker.connection import BACKOFF_FIRST_S, BACKOFF_LARGEST_S, Connection, jittered
 from jobrunner.broker.parameters import parameters
 from jobrunner.config import parse_url
-from jobrunner.errors import BrokerLost
+from jobrunner.errors import BrokerLost, ConfigInvalid
 
 URL = parse_url("amqp://app:secret@broker.example:5673/shop")
 
@@ -37,6 +39,27 @@ def test_a_tls_url_verifies_chain_and_name_from_version_1_2_on() -> None:
     assert found.context.verify_mode.name == "CERT_REQUIRED"
     assert found.context.minimum_version.name == "TLSv1_2"
     assert found.server_hostname == "broker.example"
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"ca_file": "none.pem"}, "[tls] ca_file none.pem: No such file or directory."),
+        ({"ca_file": "text.pem"}, "[tls] ca_file text.pem: no certificate in PEM form."),
+        ({"cert_file": "none.pem"}, "[tls] cert_file none.pem: No such file or directory."),
+        ({"cert_file": "text.pem", "key_file": "text.pem"}, "certificate and key do not fit, or are not PEM."),
+        ({"key_file": "text.pem"}, "[tls] key_file needs a cert_file."),
+    ],
+)
+def test_a_file_of_tls_that_cannot_be_used_is_named(
+    files: dict[str, str], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.pem").write_text("no certificate")
+    url = msgspec.structs.replace(parse_url("amqps://broker.example"), **files)
+    with pytest.raises(ConfigInvalid) as caught:
+        parameters(url, "x", heartbeat_s=20, timeout_s=10.0)
+    assert problem in caught.value.message
 
 
 def test_before_it_is_connected_it_says_so() -> None:

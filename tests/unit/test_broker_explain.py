@@ -144,9 +144,16 @@ ROWS: list[tuple[BaseException, str, str]] = [
     (
         exceptions.IncompatibleProtocolError("x"),
         "broker_lost",
-        "The connection to the broker at broker.example:5673 ended: it hung up at once, so it may not be an AMQP port.",
+        (
+            "The connection to the broker at broker.example:5673 ended: it hung up at once, so it may not be an "
+            "AMQP port, or it is one for TLS (amqps://)."
+        ),
     ),
-    (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "tls", ""),
+    (
+        ssl.SSLError(1, "[SSL: X] x"),
+        "tls",
+        "No TLS with the broker at broker.example:5673: [SSL: X] x.",
+    ),
     (
         exceptions.AMQPConnectionError(),
         "broker_lost",

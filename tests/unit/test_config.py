@@ -179,6 +179,14 @@ def test_tls_files_are_those_beside_the_configuration() -> None:
     assert (Path(url.ca_file).name, url.server_name, url.cert_file) == ("ca.pem", "r", None)
 
 
+def test_tls_variables_go_before_the_files() -> None:
+    Path("jobrunner.toml").write_text('url = "amqps://rabbit"\n[tls]\nca_file = "ca.pem"\nserver_name = "r"\n')
+    url = _load(environ={"JOBRUNNER_TLS_CA_FILE": "other.pem", "JOBRUNNER_TLS_CERT_FILE": "c.pem"}).url
+    assert (url.ca_file, url.cert_file, url.server_name) == ("other.pem", "c.pem", "r")
+    plain = _load(environ={"JOBRUNNER_URL": "amqp://rabbit", "JOBRUNNER_TLS_CA_FILE": "other.pem"}).url
+    assert plain.ca_file is None
+
+
 # --- what is wrong with a file --------------------------------------------------------------------------------------
 
 
