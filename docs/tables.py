@@ -26,6 +26,9 @@ HEADERS = {
     "submitted_by": "for producers that may not publish to queues; not set in this version",
 }
 
+COMMON = ("v", "at", "id", "run", "attempt", "copy", "chain")
+"""Fields of all events of jobs."""
+
 
 def row(*cells: str) -> str:
     """A line of a table. A bar within a cell would end it."""
@@ -39,10 +42,13 @@ def actions() -> list[str]:
 
 def kinds() -> list[str]:
     """Kinds of events. What they mean is the first line of their class."""
-    lines = ["| Kind | State afterwards | Means |", "|---|---|---|"]
+    lines = ["| Kind | State afterwards | Fields of its own | Means |", "|---|---|---|---|"]
     for kind, state in events.KINDS.items():
-        text = inspect.getdoc(getattr(events, kind.capitalize())) or ""
-        lines.append(row(f"`{kind}`", state or "-", text.splitlines()[0]))
+        event = getattr(events, kind.capitalize())
+        common = COMMON if "copy" in event.__struct_fields__ else ("v", "at")
+        own = ", ".join(f"`{name}`" for name in event.__struct_fields__ if name not in common)
+        text = inspect.getdoc(event) or ""
+        lines.append(row(f"`{kind}`", state or "-", own or "-", text.splitlines()[0]))
     return lines
 
 

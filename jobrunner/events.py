@@ -60,6 +60,10 @@ class QueuedJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     copy: int = 0
 
 
+class _RunEvent(_JobEvent, frozen=True, kw_only=True, omit_defaults=True, tag=str.lower):
+    max_attempts: int | None = None
+
+
 class Queued(_Event, frozen=True, kw_only=True, omit_defaults=True):
     """Accepted by the broker: one job, or up to 500 of a bulk enqueue. `by`: user@host."""
 
@@ -68,13 +72,16 @@ class Queued(_Event, frozen=True, kw_only=True, omit_defaults=True):
     run: str | None = None
 
 
-class Started(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """Running for 250 ms. attempt: from 1, here and in all events of a run."""
+class Started(_RunEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Running for 250 ms. attempt: from 1, here and in all events of a run.
+
+    max_attempts: as they hold for this run, the function's own where the job has no wish; also in its later events.
+    """
 
     ran: Run
 
 
-class Succeeded(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+class Succeeded(_RunEvent, frozen=True, kw_only=True, omit_defaults=True):
     """result: JSON; for a command its stdout as a JSON string. truncated: cut at the limit."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
@@ -82,7 +89,7 @@ class Succeeded(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
     ran: Run
 
 
-class Retrying(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+class Retrying(_RunEvent, frozen=True, kw_only=True, omit_defaults=True):
     """Runs again at `due_at`. counted: whether an attempt was used."""
 
     error: Error
@@ -91,7 +98,7 @@ class Retrying(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
     ran: Run | None = None
 
 
-class Dead(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+class Dead(_RunEvent, frozen=True, kw_only=True, omit_defaults=True):
     """In the dead-letter queue."""
 
     error: Error
@@ -107,7 +114,7 @@ class Parked(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
     due_at: float
 
 
-class Interrupted(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+class Interrupted(_RunEvent, frozen=True, kw_only=True, omit_defaults=True):
     """Killed because its worker stopped; goes back to its queue, no attempt used."""
 
     ran: Run

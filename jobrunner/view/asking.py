@@ -9,16 +9,20 @@ import msgspec
 from jobrunner import events
 from jobrunner.envelope import Job
 from jobrunner.outcome import Error
+from jobrunner.retry import DEFAULT_RETRIES
 from jobrunner.view.merge import OUTCOMES
 from jobrunner.view.rows import ENDED, AttemptRow, JobRow, LogChunk, UnknownEvent, WorkerRow
 
 COLUMNS: Final = (
     "n, id, chain, s_copy, state, state_at, due_at, error, cause, result_bytes, truncated, attempt, r_copy, "
-    "started_at, ended_at, worker, host, pid, q_copy, queue, priority, run, user, tags, created_at, body"
+    "started_at, ended_at, worker, host, pid, max_attempts, q_copy, queue, priority, run, user, tags, created_at, body"
 )
 SELECT: Final = f"SELECT {COLUMNS} FROM jobs"  # noqa: S608 - constants only
 PAGE: Final = 1000
 """Rows whose extras are looked up at once."""
+
+COMMAND_ATTEMPTS: Final = 1 + DEFAULT_RETRIES
+"""Of a command without a wish: no function can say otherwise, so they are known before it runs."""
 
 _INTERRUPTED: Final = OUTCOMES.index("interrupted")
 _CUT_SHORT: Final = "interrupted"
@@ -61,6 +65,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     worker: str | None
     host: str | None
     pid: int | None
+    max_attempts: int | None
     q_copy: int
     queue: str
     priority: int
@@ -81,6 +86,8 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
         state = self.told(now)
         is_due = self.state not in (state, "parked")
         waits = state in ("scheduled", "retrying") or self.state == "parked"
+        of_body = _of_body(self.body) if self.body is not None else {}
+        wished = of_body.pop("max_attempts", None)
         return JobRow(
             id=self.id,
             state=state,
@@ -93,6 +100,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
             started_at=self.started_at,
             ended_at=self.ended_at,
             attempt=self.attempt,
+            max_attempts=wished or self.max_attempts or (COMMAND_ATTEMPTS if of_body.get("argv") else None),
             worker=self.worker,
             host=self.host,
             pid=self.pid,
@@ -107,7 +115,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
             result_bytes=self.result_bytes,
             truncated=bool(self.truncated),
             body=self.body,
-            **(_of_body(self.body) if self.body is not None else {}),
+            **of_body,
             **extras,
         )
 

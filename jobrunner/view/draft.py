@@ -61,6 +61,7 @@ class Draft(msgspec.Struct, gc=False):
     worker: str | None = None
     host: str | None = None
     pid: int | None = None
+    max_attempts: int | None = None
     q_chain: int = -1
     q_copy: int = -1
     q_at: float = 0.0
@@ -84,7 +85,7 @@ class Draft(msgspec.Struct, gc=False):
             self.rank, self.s_copy, self.final, self.run_at, self.phase, self.tie = 0, -1, 0, 0.0, -1, 0.0
             self.d_copy, self.due_at, self.attempt = -1, None, 0
             self.r_copy, self.started_at, self.ended_at = -1, None, None
-            self.worker, self.host, self.pid = None, None, None
+            self.worker, self.host, self.pid, self.max_attempts = None, None, None, None
         return True
 
     def moves(self, place: "Place", state: str, at: float) -> bool:
@@ -105,20 +106,21 @@ class Draft(msgspec.Struct, gc=False):
             self.d_copy, self.due_at = copy, at
 
     def ran(self, copy: int, started_at: float, rest: "Rest") -> None:
-        """A run that was heard of. rest: its end, host, pid and worker as far as they are known."""
+        """A run that was heard of. rest: its end, host, pid, worker and limit as far as they are known."""
         known = (self.r_copy, self.started_at or 0.0)
         if (copy, started_at) == known:
-            mine = (self.ended_at or 0.0, self.host or "", self.pid or 0, self.worker or "")
+            mine = (self.ended_at or 0.0, self.host or "", self.pid or 0, self.worker or "", self.max_attempts or 0)
             rest = max(rest, mine)
         elif (copy, started_at) < known:
             return
         self.r_copy, self.started_at = copy, started_at
-        ended_at, host, pid, worker = rest
+        ended_at, host, pid, worker, max_attempts = rest
         self.ended_at, self.host, self.pid, self.worker = ended_at or None, host or None, pid or None, worker or None
+        self.max_attempts = max_attempts or None
 
 
 Place = tuple[int, int, int, float, int, float]
 """rank, copy, final, run_at, phase, tie: how states of one chain compare."""
 
-Rest = tuple[float, str, int, str]
-"""End (0: not known), host, pid, worker of a run."""
+Rest = tuple[float, str, int, str, int]
+"""End (0: not known), host, pid, worker, attempts at most (0: not known) of a run."""

@@ -172,7 +172,8 @@ class Merge:
         if not row.reaches(event.chain, event.at):
             return None
         if ran is not None:
-            row.ran(event.copy, ran.started_at, (ran.ended_at or 0.0, ran.host, _pid(ran), ran.worker))
+            rest = (ran.ended_at or 0.0, ran.host, _pid(ran), ran.worker, _max_attempts(event))
+            row.ran(event.copy, ran.started_at, rest)
         if ran is not None or counts or isinstance(event, events.Progress):
             row.attempt = max(row.attempt, event.attempt)
         return row
@@ -214,6 +215,11 @@ def _started(ran: Run | None) -> float:
 
 def _pid(ran: Run) -> int:
     return ran.pid if 0 <= ran.pid < LARGEST else 0
+
+
+def _max_attempts(event: Any) -> int:
+    told = getattr(event, "max_attempts", None) or 0
+    return told if 0 < told < LARGEST else 0
 
 
 def _json(value: object) -> str:

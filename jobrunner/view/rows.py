@@ -23,7 +23,9 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     task with args and kwargs, or argv; all None for a job of which only later events are known; body is None then too.
     not_before: when it is due, of one that is scheduled, retrying or parked.
     started_at, ended_at, worker, host, pid: of the last attempt of this chain. wait_s: from due to started.
-    attempt: attempts begun in this chain. interruptions: runs that were handed back, in all chains.
+    attempt: attempts begun in this chain. max_attempts: as the job wishes, else as its last run had them, which may be
+        its function's; None of a call without a wish that never ran. interruptions: runs that were handed back, in all
+        chains.
     error: why it is retrying or dead, cancelled or expired; without its traceback, which the attempts have.
     cause: four hex digits, the same for the same cause; of those that are retrying or dead.
     result: JSON, of one that succeeded. result_bytes: its size. truncated: it was cut at its limit.

@@ -32,7 +32,7 @@ CREATE TABLE jobs (
   state TEXT NOT NULL, state_at REAL NOT NULL, d_copy INTEGER NOT NULL, due_at REAL,
   error TEXT, frame TEXT, place TEXT, cause TEXT, result_bytes INTEGER, truncated INTEGER NOT NULL,
   first_at REAL NOT NULL, born REAL NOT NULL, done_at REAL, attempt INTEGER NOT NULL,
-  r_copy INTEGER NOT NULL, started_at REAL, ended_at REAL, worker TEXT, host TEXT, pid INTEGER,
+  r_copy INTEGER NOT NULL, started_at REAL, ended_at REAL, worker TEXT, host TEXT, pid INTEGER, max_attempts INTEGER,
   q_chain INTEGER NOT NULL, q_copy INTEGER NOT NULL, q_at REAL NOT NULL,
   name TEXT, queue TEXT NOT NULL, priority INTEGER NOT NULL, run TEXT, user TEXT, tags TEXT, created_at REAL,
   body BLOB, result BLOB);
@@ -65,6 +65,9 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 TABLES: Final = ("jobs", "attempts", "logs", "progress", "cancels", "workers", "unknown", "holes")
 """All that a rebuild empties."""
+
+_ADDED: Final = {"max_attempts": "INTEGER"}
+"""Columns of `jobs` that files made earlier lack. A program of that time can go on with a file that has them."""
 
 DRAFT_COLUMNS: Final = Draft.__struct_fields__[:-2]
 """Columns that a fold reads; the last two, body and result, it only writes."""
@@ -115,7 +118,7 @@ def prepare(db: sqlite3.Connection) -> None:
     # a power cut may lose the last transactions, offset and rows together: they are read again from the ledger
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    if _is_ours(db):
+    if _is_ours(db) and not _missing(db):
         return
     db.execute("BEGIN IMMEDIATE")  # another process may be making it at this moment
     try:
@@ -124,6 +127,8 @@ def prepare(db: sqlite3.Connection) -> None:
                 db.execute(statement)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {VERSION}")
+        for name in _missing(db):
+            db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {_ADDED[name]}")
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")
@@ -139,6 +144,12 @@ def _is_ours(db: sqlite3.Connection) -> bool:
     if application or version or db.execute("SELECT 1 FROM sqlite_master").fetchone():
         raise Foreign("made by another program or version")
     return False
+
+
+def _missing(db: sqlite3.Connection) -> list[str]:
+    """The columns that came after this file was made."""
+    there = {name for (name,) in db.execute("SELECT name FROM pragma_table_info('jobs')")}
+    return [name for name in _ADDED if name not in there]
 
 
 def open_or_renew(path: Path, on_notice: Callable[[str], None]) -> sqlite3.Connection:

@@ -139,7 +139,11 @@ def facts_of(envelope: Envelope, *, attempt: int | None = None) -> dict[str, Any
 
 def started(run: Run, ran: events.Run, now: float) -> Message:
     """The event that says that the job has been running for a while."""
-    return event_message(events.Started(at=now, ran=ran, **facts_of(run.envelope)))
+    return event_message(events.Started(at=now, ran=ran, **_facts_of_run(run)))
+
+
+def _facts_of_run(run: Run) -> dict[str, Any]:
+    return {**facts_of(run.envelope), "max_attempts": run.limits.max_attempts}
 
 
 def queued(envelope: Envelope, now: float) -> Message:
@@ -156,7 +160,7 @@ def suppressed(envelope: Envelope, worker: str, now: float) -> Message:
 def _succeeded(run: Run, succeeded: outcome.Succeeded, now: float) -> events.Succeeded:
     assert run.ran is not None  # noqa: S101 - what succeeded has run
     return events.Succeeded(
-        at=now, result=succeeded.result, truncated=succeeded.truncated, ran=run.ran, **facts_of(run.envelope)
+        at=now, result=succeeded.result, truncated=succeeded.truncated, ran=run.ran, **_facts_of_run(run)
     )
 
 
@@ -170,7 +174,7 @@ def _again(run: Run, error: Error, delay_s: float, *, counted: bool, now: float)
     else:
         changes["crashes"] = state.crashes + 1
     again = run.envelope.with_state(**changes)
-    event = events.Retrying(at=now, error=error, due_at=due_at, counted=counted, ran=run.ran, **facts_of(run.envelope))
+    event = events.Retrying(at=now, error=error, due_at=due_at, counted=counted, ran=run.ran, **_facts_of_run(run))
     return [job_message(again, *topology.route(delay_s, run.envelope.job.queue)), event_message(event)]
 
 
@@ -197,7 +201,7 @@ def _dead(run: Run, error: Error, worker: str, now: float) -> list[Message]:
         queue=run.delivery.queue,
         worker=worker,
         ran=run.ran,
-        **facts_of(envelope, attempt=attempts),
+        **_facts_of_run(run) | {"attempt": attempts},
     )
     return [job_message(letter, topology.DLX, error.reason, headers), event_message(event)]
 
@@ -220,7 +224,7 @@ def _hand_back(run: Run, now: float) -> list[Message]:
     envelope = run.envelope
     messages = []
     if run.ran is not None:
-        messages.append(event_message(events.Interrupted(at=now, ran=run.ran, **facts_of(envelope))))
+        messages.append(event_message(events.Interrupted(at=now, ran=run.ran, **_facts_of_run(run))))
     if hands_back_by_copy(run):
         exchange, key = topology.route(0.0, envelope.job.queue)
         messages.append(job_message(envelope.with_state(), exchange, key))

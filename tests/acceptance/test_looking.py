@@ -105,10 +105,10 @@ def test_list_on_a_terminal(world: World) -> None:
     assert titles.split() == ["ID", "STATE", "TASK", "QUEUE", "AGE", "TOOK", "TRY"]
     by_id = {row[:8]: row for row in rows}
     assert len(by_id) == 7
-    assert matches(rf"{SHORT}  ● running    hold\('.*… +task_queue +{AGE} +\S+  1", by_id[world.short("running")])
+    assert matches(rf"{SHORT}  ● running    hold\('.*… +task_queue +{AGE} +\S+  1/1", by_id[world.short("running")])
     assert matches(rf"{SHORT}  ○ queued     ffmpeg -i in\.mov.* +video +{AGE} +–  0/1", by_id[world.short("queued")])  # noqa: RUF001
     assert " ✗ dead " in by_id[world.short("dead")]
-    assert "  2    TimeoutError: read time" in by_id[world.short("dead")]
+    assert "  2/2  TimeoutError: read time" in by_id[world.short("dead")]
     assert matches(r".* ↻ retrying .* in \d+m\d\ds", by_id[world.short("retrying")])
     assert matches(r".* ◷ scheduled .* in 59m\d\ds|.* in 1h00m", by_id[world.short("scheduled")])
     assert last == f"7 of 7.  Why is one not running?  jobrunner show {world.jobs['queued'][:4]}"
@@ -134,7 +134,7 @@ def test_list_in_a_pipe(world: World) -> None:
     assert dead[:4] == [world.jobs["dead"], "dead", "tasks:fail", "task_queue"]
     assert INSTANT.fullmatch(dead[4])
     assert float(dead[5]) >= 0
-    assert dead[6:] == ["2", "TimeoutError: read timed out"]
+    assert dead[6:] == ["2/2", "TimeoutError: read timed out"]
     (queued,) = [row for row in rows if row[1] == "queued"]
     assert queued[2] == "ffmpeg -i in.mov out.mp4"
     assert world.home.run("ls", "--quiet", "state:dead").stdout == f"{world.jobs['dead']}\n"

@@ -85,6 +85,19 @@ def told() -> list[events.Event]:
     ]
 
 
+def added() -> list[events.Event]:
+    """Samples of what came to this version later: fields and kinds. A list is only ever made longer."""
+    facts: dict[str, Any] = {"id": CALL, "attempt": 2, "copy": 1, "max_attempts": 4}
+    ran = run(NOW - 50, NOW - 40, stdout=OUTPUT)
+    return [
+        events.Started(at=NOW - 49, ran=run(NOW - 50), **facts),
+        events.Succeeded(at=NOW - 40, result=msgspec.Raw(b"5"), ran=ran, **facts),
+        events.Retrying(at=NOW - 40, error=TIMEOUT, due_at=NOW - 20, ran=ran, **facts),
+        events.Dead(at=NOW - 40, error=TIMEOUT, queue="high", worker="web3-91c0", ran=ran, **facts),
+        events.Interrupted(at=NOW - 40, ran=ran, **facts),
+    ]
+
+
 def known(store: Store) -> dict[str, Any]:
     """What a view tells, as JSON."""
     ids = (*IDS, "0" * 16)
@@ -105,13 +118,20 @@ def message_document(message: Message) -> dict[str, Any]:
     return msgspec.structs.asdict(message) | {"body": message.body.decode()}
 
 
+def write_events(path: Path, told: list[events.Event]) -> None:
+    """Events as messages. Raises: FileExistsError."""
+    samples = [{"kind": events.kind_of(event), **message_document(event_message(event))} for event in told]
+    with path.open("x") as file:
+        file.write(json.dumps(samples, indent=1, ensure_ascii=False) + "\n")
+
+
 def main(folder: Path) -> None:
     """Write them all. Raises: FileExistsError."""
     folder.mkdir()
     samples = [{"name": name, **message_document(message)} for name, message in jobs()]
     (folder / "jobs.json").write_text(json.dumps(samples, indent=1, ensure_ascii=False) + "\n")
-    samples = [{"kind": events.kind_of(event), **message_document(event_message(event))} for event in told()]
-    (folder / "events.json").write_text(json.dumps(samples, indent=1, ensure_ascii=False) + "\n")
+    write_events(folder / "events.json", told())
+    write_events(folder / "added.json", added())
     with history.a_view(told()) as store:
         dump = "\n".join(store._db.iterdump())
         (folder / "view.json").write_text(json.dumps(known(store), indent=1, ensure_ascii=False) + "\n")

@@ -56,9 +56,13 @@ def _same(facts: dict[str, Any]) -> dict[str, Any]:
 
 _MAKE: dict[str, Any] = {
     "queued": _queued,
-    "started": lambda facts, ran: events.Started(ran=msgspec.structs.replace(ran, ended_at=None), **facts),
+    "started": lambda facts, ran: events.Started(
+        ran=msgspec.structs.replace(ran, ended_at=None), max_attempts=facts["copy"] + facts["chain"], **facts
+    ),
     "succeeded": lambda facts, ran: events.Succeeded(ran=ran, result=msgspec.Raw(b"%d" % facts["at"]), **facts),
-    "retrying": lambda facts, ran: events.Retrying(ran=ran, error=TIMEOUT, due_at=facts["at"] + 1, **facts),
+    "retrying": lambda facts, ran: events.Retrying(
+        ran=ran, error=TIMEOUT, due_at=facts["at"] + 1, max_attempts=facts["attempt"] or None, **facts
+    ),
     "dead": lambda facts, ran: events.Dead(ran=ran, error=TIMEOUT, queue=f"q{facts['copy']}", **facts),
     "unread": lambda facts, _ran: events.Dead(error=Error(reason="malformed", message="no job"), queue="q", **facts),
     "parked": lambda facts, _ran: events.Parked(error=TIMEOUT, due_at=facts["at"] + 1, **facts),
@@ -204,6 +208,16 @@ def test_a_manual_retry_begins_anew_and_keeps_its_history() -> None:
     )
     with a_view(history) as store:
         assert [(attempt.chain, attempt.outcome) for attempt in store.attempts(ID)] == [(0, "dead")]
+
+
+def test_how_many_attempts_there_are_is_the_jobs_wish_else_what_its_last_run_had() -> None:
+    assert told(queued()).max_attempts is None
+    assert told(queued(argv=["curl"])).max_attempts == 4
+    assert told(queued(), started(max_attempts=2)).max_attempts == 2
+    assert told(queued(), retrying(max_attempts=6), started(copy=1, at=NOW - 5, max_attempts=3)).max_attempts == 3
+    assert told(queued(max_attempts=7), dead(max_attempts=2)).max_attempts == 7
+    assert told(queued(), dead(max_attempts=2), queued(chain=1, copy=2, at=NOW - 5)).max_attempts is None
+    assert told(queued(), dead(max_attempts=2**70)).max_attempts is None
 
 
 def test_hand_backs_are_counted_once_for_each_run() -> None:
