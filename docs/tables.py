@@ -24,6 +24,7 @@ HEADERS = {
     "not_before_ms": "due then, in milliseconds since 1970",
     "parked_since_ms": "waits since then for a worker that knows its function",
     "submitted_by": "for producers that may not publish to queues; not set in this version",
+    "lease": "of a copy that waits while another worker has the run: how often it has asked",
 }
 
 COMMON = ("v", "at", "id", "run", "attempt", "copy", "chain")

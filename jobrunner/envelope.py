@@ -110,7 +110,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """What changes on the way; travels in the headers `jr-*`, zero values left out.
 
     attempt: attempts used (0 before the first run). copy: +1 on every republish by us. chain: +1 on manual retry.
-    crashes: runs whose process died. not_before_ms, parked_since_ms: milliseconds since the epoch.
+    crashes: runs whose process died. not_before_ms, parked_since_ms: milliseconds since the epoch. lease: of a copy
+    that waits while another worker has that run: how often it has asked.
     """
 
     attempt: int = 0
@@ -120,6 +121,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     not_before_ms: int = 0
     parked_since_ms: int = 0
     submitted_by: str = ""
+    lease: int = 0
 
     def headers(self) -> dict[str, int | str]:
         """The headers of a publish, from scratch: nothing that was received is ever copied (hazards D6)."""
@@ -134,6 +136,7 @@ _STATE_HEADERS: Final = {
     "jr-not-before": "not_before_ms",
     "jr-parked-since": "parked_since_ms",
     "jr-submitted-by": "submitted_by",
+    "jr-lease": "lease",
 }
 _MAX_STATE = 2**53
 
@@ -180,8 +183,12 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_state(self, **changes: Any) -> "Envelope":
         """The same job, its next copy, with these fields of the state changed."""
-        state = msgspec.structs.replace(self.state, copy=self.state.copy + 1, **changes)
+        state = msgspec.structs.replace(self.state, copy=self.state.copy + 1, lease=0, **changes)
         return msgspec.structs.replace(self, state=state)
+
+    def as_lease(self) -> "Envelope":
+        """A copy of the same key, which waits in case the worker that has this run dies."""
+        return msgspec.structs.replace(self, state=msgspec.structs.replace(self.state, lease=self.state.lease + 1))
 
 
 _encoder = msgspec.json.Encoder()

@@ -166,4 +166,10 @@ class Redelay(_Verdict, frozen=True, kw_only=True):
     delay_s: float
 
 
-Verdict = Done | RunAgain | Dead | Park | HandBack | Expired | Cancelled | Redelay
+class Defer(_Verdict, frozen=True, kw_only=True):
+    """Another worker has this very run: a copy waits in the ladder and asks again, in case that worker dies."""
+
+    delay_s: float
+
+
+Verdict = Done | RunAgain | Dead | Park | HandBack | Expired | Cancelled | Redelay | Defer

@@ -20,7 +20,9 @@ from jobrunner.config import BrokerUrl
 from jobrunner.errors import BrokerLost, GuestRemote, JobrunnerError, LoginRefused, TlsRefused
 
 BACKOFF_FIRST_S = 0.5
-BACKOFF_LARGEST_S = 30.0
+BACKOFF_LARGEST_S = 10.0
+"""Less than the time after which other workers take this one for dead (`worker --lost-after`, 15 s)."""
+
 REFUSED_LOGIN_S = 30.0
 """Between tries while the login is refused: more often would lock accounts and fill the broker's log."""
 
@@ -124,7 +126,7 @@ class Connection:
         return version if isinstance(version, str) else ""
 
     def start(self) -> None:
-        """Connect now, and again for ever: full jitter between 0.5 and 30 s, 30 s while the login is refused."""
+        """Connect now, and again for ever: full jitter between 0.5 and 10 s, 30 s while the login is refused."""
         self._wanted = True
         if self._amqp is None and self._timer is None:
             self._connect()

@@ -31,7 +31,7 @@ class SlotConsumer:
     """Consumes for one slot, from one queue or from the first of several that has a job.
 
     notify: called from the loop with each `ConsumerMessage`; must not raise. Its channel is opened again after a
-    reconnect, a cancel by the broker and a channel error, 0.5 to 30 s apart.
+    reconnect, a cancel by the broker and a channel error, 0.5 to 10 s apart.
 
     stale_acks: acks and nacks that were dropped because their channel is gone: sent on another channel, the same tag
     would settle another job.

@@ -23,6 +23,9 @@ CONTROL_TYPE = "jobrunner.control"
 VALID_S = 60.0
 """An older question is not answered: it lay in a queue, and who asked is gone."""
 
+AMONG_WORKERS = ("hello", "bye", "owner", "ended")
+"""Verbs that workers use among themselves. A worker of an older version answers them like a ping."""
+
 ARGUMENTS = {"x-queue-type": "classic", "x-max-length": 1000, "x-message-ttl": 60_000}
 WINDOW = 100
 
@@ -31,6 +34,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A question. verb: ping, cancel, stack or follow. jobs: id -> chain. nonce: where the replies go.
 
     follow: for the next 15 seconds, output of these jobs beyond what the ledger keeps is sent to `log.<id>`.
+    Between workers, with the nonce of the worker itself, jobs: id -> copy. `hello` and `bye`; `owner`: who has these
+    runs? `ended`: they have ended, though their messages are still there.
     """
 
     v: int = 1
@@ -58,7 +63,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one worker answered.
 
     jobs: of a cancel, id -> `running` (being killed now), `ended` (settled here before) or `noted` (not here; it will
-    not start here). stack: of the job asked for, as text.
+    not start here); of `owner`, `<id>.<copy>` -> `running`, `ended` or `free`. stack: of the job asked for, as text.
+    member: the nonce of the worker that answers another worker.
     """
 
     v: int = 1
@@ -76,6 +82,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     running: list[RunningJob] = []
     jobs: dict[str, str] = {}
     stack: str | None = None
+    member: str = ""
 
 
 def keys_of(worker: str, host: str, queues: tuple[str, ...]) -> list[str]:
@@ -150,19 +157,41 @@ class Inbound:
 
 
 class ControlPort:
-    """A worker's ear: requests of the last minute, each as it comes. What cannot be read is dropped."""
+    """A worker's ear: requests of the last minute, each as it comes. What cannot be read is dropped.
 
-    def __init__(self, connection: Connection, keys: list[str], on_request: Callable[[Request], None]) -> None:
+    nonce, on_reply: of a worker that asks others itself. Their clocks may differ, so how old a question is does not
+    matter there: what is not heard in time is asked again.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        keys: list[str],
+        on_request: Callable[[Request], None],
+        *,
+        nonce: str = "",
+        on_reply: Callable[[Reply], None] | None = None,
+    ) -> None:
         self._on_request = on_request
-        self._inbound = Inbound(connection, keys, self._take)
+        self._on_reply = on_reply
+        self._inbound = Inbound(connection, [*keys, f"reply.{nonce}"] if nonce else keys, self._take)
 
     def _take(self, body: bytes) -> None:
+        message: Request | Reply
         try:
-            request = msgspec.json.decode(body, type=Request)
+            message = msgspec.json.decode(body, type=Request)
         except (ValueError, RecursionError):
-            return
-        if abs(time.time() - request.at) <= VALID_S:
-            self._on_request(request)
+            if self._on_reply is None:
+                return
+            try:
+                message = msgspec.json.decode(body, type=Reply)
+            except (ValueError, RecursionError):
+                return
+        if isinstance(message, Reply):
+            if self._on_reply is not None:
+                self._on_reply(message)
+        elif message.verb in AMONG_WORKERS or abs(time.time() - message.at) <= VALID_S:
+            self._on_request(message)
 
     def close(self) -> None:
         """Hear no more."""

@@ -187,13 +187,13 @@ def route(delay_s: float, queue: str) -> tuple[str, str]:
     return level(units.bit_length() - 1), f"{'.'.join(f'{units:0{LEVELS}b}')}.{encode_word(queue)}"
 
 
-def coarse(delay_s: float) -> float:
-    """A delay near `delay_s` that costs at most three hops: its three highest bits. Never longer; at least 0.1 s.
+def coarse(delay_s: float, bits: int = 3) -> float:
+    """A delay near `delay_s` that costs at most so many hops: its highest bits. Never longer; at least 0.1 s.
 
     For backoff, where nobody minds an eighth less.
     """
     units = max(1, _units(delay_s))
-    low = max(units.bit_length() - 3, 0)
+    low = max(units.bit_length() - bits, 0)
     return (units >> low << low) * UNIT_MS / 1000
 
 

@@ -51,6 +51,14 @@ USR1          their stacks to stderr"""
     show_default="25s",
     help="On stop: wait so long, then hand back.",
 )
+@option(
+    "--lost-after",
+    type=DURATION,
+    default="15s",
+    metavar="DUR",
+    show_default="15s",
+    help="A redelivered job runs once no worker claims it for so long.",
+)
 @option("--burst", is_flag=True, help="End when queues and processes have nothing to do.")
 @option("--max-jobs", type=click.IntRange(1), metavar="N", help="Renew a process after N jobs.")
 @option("--max-memory", type=SIZE, metavar="SIZE", help="Renew a process that is larger, between jobs.")
@@ -109,6 +117,7 @@ def settings_of(shared: Shared, options: Mapping[str, Any]) -> "WorkerSettings":
         raw_handler=handler,
         raw_handler_command=tuple(shlex.split(handler_command)) if handler_command else None,
         grace_s=options["grace"],
+        lost_after_s=options["lost_after"],
         burst=options["burst"],
         max_jobs=options["max_jobs"],
         max_memory_bytes=options["max_memory"],

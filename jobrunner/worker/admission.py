@@ -168,16 +168,22 @@ def _poison(envelope: Envelope, received: Received) -> Verdict | None:
     """
     if not received.redelivered:
         return None
-    message = "its worker died under it {} times"
     if received.delivery_count is not None:
-        if received.delivery_count < POISON_DELIVERIES:
-            return None
-        return Dead(error=Error(reason="poison", message=message.format(received.delivery_count)))
+        return _poisoned(received.delivery_count) if received.delivery_count >= POISON_DELIVERIES else None
+    return worker_died(envelope)
+
+
+def worker_died(envelope: Envelope) -> Verdict:
+    """A run's worker is gone, and its message has no count of that: a next copy that carries one, or the end."""
     crashes = envelope.state.crashes + 1
-    error = Error(reason="poison", message=message.format(crashes))
-    if crashes >= POISON_DELIVERIES:
-        return Dead(error=error)
-    return RunAgain(delay_s=0.0, error=error, counted=False)
+    dead = _poisoned(crashes)
+    return dead if crashes >= POISON_DELIVERIES else RunAgain(delay_s=0.0, error=dead.error, counted=False)
+
+
+def _poisoned(count: int) -> Dead:
+    return Dead(
+        error=Error(reason="poison", message=f"its worker died under it {count} {'time' if count == 1 else 'times'}")
+    )
 
 
 def refusal(envelope: Envelope, policy: Policy, now: float) -> Verdict | None:

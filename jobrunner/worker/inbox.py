@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from jobrunner.broker.control import Request
+from jobrunner.broker.control import Reply, Request
 from jobrunner.broker.publisher import Answer
 from jobrunner.errors import JobrunnerError
 from jobrunner.events import Cancel
@@ -82,6 +82,12 @@ class Asked(msgspec.Struct, frozen=True):
     request: Request
 
 
+class Answered(msgspec.Struct, frozen=True):
+    """Another worker's answer to a question of ours."""
+
+    reply: Reply
+
+
 class CancelSeen(msgspec.Struct, frozen=True):
     """A cancel arrived: what runs here of it is killed."""
 
@@ -113,6 +119,7 @@ Local = (
     | GiveUp
     | ConsumersPaused
     | Asked
+    | Answered
     | CancelSeen
     | RenewRequested
     | DumpRequested

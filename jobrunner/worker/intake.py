@@ -6,10 +6,11 @@ import time
 from jobrunner.broker.consumer import Delivery
 from jobrunner.envelope import Envelope, Job, State
 from jobrunner.failpoint import failpoint
-from jobrunner.outcome import Cancelled, Dead
+from jobrunner.outcome import Cancelled, Dead, Defer
 from jobrunner.retry import Limits, limits_of
 from jobrunner.worker import admission, journal, settlement
 from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker.leases import Finding, Leases
 from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.slots import Slots
@@ -19,15 +20,16 @@ from jobrunner.worker.tombstones import Tombstones
 class Intake:
     """The door of the worker: what comes in is either waiting for a process afterwards, or on its way out again."""
 
-    def __init__(self, policy: Policy, settler: Settler, slots: Slots, tombstones: Tombstones) -> None:
+    def __init__(self, policy: Policy, settler: Settler, slots: Slots, tombstones: Tombstones, leases: Leases) -> None:
         self.policy = policy
         self._settler = settler
         self._slots = slots
         self._tombstones = tombstones
+        self._leases = leases
         self._unreadable = 0
 
     def take(self, delivery: Delivery) -> None:
-        """Take in one delivery. A job that may run is in `slots.held` afterwards."""
+        """Take in one delivery. A job that may run is in `slots.held` afterwards, or later, once `decided`."""
         failpoint("consume.after_deliver")
         got = admission.read(delivery, self.policy)
         if isinstance(got, Unreadable):
@@ -35,7 +37,7 @@ class Intake:
             return
         known = self._settler.runs.get(got.key) or self._same_foreign(got, delivery)
         if known is not None:
-            known.delivery = delivery
+            known.adopt(delivery)
             journal.say(logging.INFO, "job.adopted", "delivered again; the run goes on", **journal.job_fields(known))
             self._slots.balance(self._settler.runs.values())
             return
@@ -44,16 +46,35 @@ class Intake:
             self._settler.announce(settlement.suppressed(got, self.policy.worker, time.time()))
             journal.suppressed(got)
             return
-        self._admit(got, delivery)
-
-    def _admit(self, envelope: Envelope, delivery: Delivery) -> None:
-        run = Run(envelope, delivery, limits_of(envelope.job, self.policy.functions.get(envelope.job.task or "")))
+        run = Run(got, delivery, limits_of(got.job, self.policy.functions.get(got.job.task or "")))
         self._settler.runs[run.key] = run
+        if self._leases.must_ask(run):
+            self._leases.ask(run)
+        else:
+            self._admit(run)
+
+    def decided(self, run: Run, finding: Finding) -> None:
+        """Whether another worker has a run that was delivered here is known."""
+        match finding:
+            case Finding.FREE:
+                self._admit(run)
+            case Finding.RUNNING:
+                journal.deferred(run)
+                self._settler.settle(run, Defer(delay_s=self._leases.defer_s(run)))
+            case Finding.ENDED:
+                self._settler.suppress(run)
+
+    def _admit(self, run: Run) -> None:
+        envelope = run.envelope
         note = self._tombstones.find(envelope)
         if note is not None:
             self._settler.settle(run, Cancelled(reason=note.reason, by=note.by))
             return
-        verdict = admission.admit(envelope, delivery, self.policy, time.time())
+        if envelope.state.lease:
+            # the worker that had it is gone; this copy has no count of deliveries, so its successor carries one
+            self._settler.settle(run, admission.worker_died(envelope))
+            return
+        verdict = admission.admit(envelope, run.delivery, self.policy, time.time())
         if verdict is not None:
             self._settler.settle(run, verdict)
             return

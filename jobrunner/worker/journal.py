@@ -41,6 +41,8 @@ ACTIONS = {
     "job.handed_back": "back to its queue, no attempt counted",
     "job.adopted": "delivered again while it runs here; the run goes on",
     "job.suppressed": "delivered again after it had ended here; not run again",
+    "job.asking": "delivered before; the other workers are asked whether one of them has it",
+    "job.deferred": "another worker runs it and keeps it; a copy waits in case that one dies",
     "job.lease_lost": "the broker took the job back while it runs here",
     "child.died": "a worker process died",
     "child.reloaded": "worker processes are renewed",
@@ -113,6 +115,17 @@ def suppressed(envelope: Envelope) -> None:
         task=job.task or (job.argv or ["?"])[0],
         queue=job.queue,
     )
+
+
+def asking(run: Run) -> None:
+    """A job was delivered before."""
+    say(logging.INFO, "job.asking", "delivered before; asking who runs it", **job_fields(run))
+
+
+def deferred(run: Run) -> None:
+    """Another worker has it."""
+    if not run.envelope.state.lease:  # once, not each time that the copy comes by
+        say(logging.INFO, "job.deferred", "another worker runs it; it stays there", **job_fields(run))
 
 
 def lease_lost(run: Run, error: JobrunnerError | None) -> None:

@@ -27,6 +27,7 @@ from jobrunner.worker import inbox, journal, settlement
 from jobrunner.worker.assembly import policy_of, pool_settings_of, work_of
 from jobrunner.worker.inbox import Inbox
 from jobrunner.worker.intake import Intake
+from jobrunner.worker.leases import Leases
 from jobrunner.worker.presence import Presence
 from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.settlement import Run
@@ -65,8 +66,15 @@ class Worker:
         self.pool = Pool(pool_settings_of(settings), post)
         self.policy = policy_of(settings)
         self.tombstones = Tombstones(self.consuming, lambda event: post(inbox.CancelSeen(event)))
-        self.intake = Intake(self.policy, self.settler, self.slots, self.tombstones)
         presence = Presence(settings, os.getpid())
+        self.leases = Leases(
+            self.settler,
+            presence,
+            settings.queues,
+            settings.lost_after_s,
+            lambda run, finding: self.intake.decided(run, finding),  # noqa: PLW0108 - it is made below, and asks these
+        )
+        self.intake = Intake(self.policy, self.settler, self.slots, self.tombstones, self.leases)
         self.steering = Steering(presence, self.settler, self.slots, self.pool, self.tombstones)
         self.stopping = Stopping(settings.grace_s, self.slots, self.pool, post)
         self.failure: JobrunnerError | None = None
@@ -119,8 +127,8 @@ class Worker:
                 self.settler.publish_again(key)
             case inbox.StopRequested() | inbox.GraceOver() | inbox.ConsumersPaused() | inbox.GiveUp():
                 self.stop(message)
-            case inbox.Asked(request=request):
-                self.steering.answer(request)
+            case inbox.Asked() | inbox.Answered():
+                self.hear(message)
             case inbox.CancelSeen(event=event):
                 self.steering.cancel(event)
             case inbox.RenewRequested(reason=reason):
@@ -135,6 +143,14 @@ class Worker:
                 assert_never(message)
 
     # --- runs -------------------------------------------------------------------------------------------------------
+
+    def hear(self, message: inbox.Asked | inbox.Answered) -> None:
+        """What comes over the control exchange. An answer may say that a job which waits for it can start."""
+        if isinstance(message, inbox.Answered):
+            self.leases.answered(message.reply)
+        elif not self.leases.hear(message.request):
+            self.steering.answer(message.request)
+        self.start_held()
 
     def start_held(self) -> None:
         """Give waiting jobs to free processes."""
@@ -191,8 +207,9 @@ class Worker:
         self._outage.lost(role, error, len(self.slots.busy))
         if role == PUBLISH:
             return
-        for run in list(self.slots.held.values()):
+        for run in [*self.slots.held.values(), *(question.run for question in self.leases.open.values())]:
             self.forget(run)
+        self.leases.disconnected()
         self.slots.disconnected()
 
     def consumer_lost(self, lost: ConsumerLost) -> None:
@@ -200,7 +217,7 @@ class Worker:
         for run in list(self.runs.values()):
             if run.delivery.slot != lost.slot or run.delivery.is_current:
                 continue
-            if run.key in self.slots.held:
+            if run.key in self.slots.held or run.key in self.leases.open:
                 self.forget(run)
             elif run.child is not None and self.slots.busy.get(run.child) is run:
                 self.slots.quiet(lost.slot)
@@ -210,7 +227,8 @@ class Worker:
 
     def forget(self, run: Run) -> None:
         """A job that was not started and whose delivery is gone: the broker delivers it again."""
-        del self.slots.held[run.key]
+        self.slots.held.pop(run.key, None)
+        self.leases.open.pop(run.key, None)
         del self.runs[run.key]
 
     def block(self, message: ConnectionBlocked | ConnectionUnblocked) -> None:
@@ -233,6 +251,8 @@ class Worker:
             self.consuming.abort("this machine was suspended")
         now = time.monotonic()
         self.steering.tick(now)
+        self.leases.tick(now)
+        self.start_held()
         if self.slots.blocked:
             return
         for run in list(self.slots.held.values()):
@@ -243,6 +263,7 @@ class Worker:
     def stop(self, message: inbox.StopRequested | inbox.GraceOver | inbox.ConsumersPaused | inbox.GiveUp) -> None:
         """Drain; then hand back. Held jobs were never started: they go back at once."""
         self.stopping.advance(message)
-        for run in list(self.slots.held.values()):
-            del self.slots.held[run.key]
+        for run in [*self.slots.held.values(), *(question.run for question in self.leases.open.values())]:
+            self.slots.held.pop(run.key, None)
+            self.leases.open.pop(run.key, None)
             self.settler.settle(run, HandBack())

@@ -32,7 +32,13 @@ async def run_worker(settings: WorkerSettings) -> int:
     try:
         await _connect(worker)
         keys = keys_of(settings.name, worker.steering.presence.host, settings.queues)
-        port = ControlPort(worker.consuming, keys, lambda request: worker.inbox.put(inbox.Asked(request)))
+        port = ControlPort(
+            worker.consuming,
+            keys,
+            lambda request: worker.inbox.put(inbox.Asked(request)),
+            nonce=worker.leases.me,
+            on_reply=lambda reply: worker.inbox.put(inbox.Answered(reply)),
+        )
         await worker.pool.start()
         tasks = [loop.create_task(_tick(worker))]
         if settings.burst:
@@ -71,6 +77,7 @@ async def _shutdown(worker: Worker) -> None:
     await worker.slots.close()
     # then the publish connection: while a publish is open its delivery must stay ours
     worker.steering.go()
+    worker.leases.bye()
     await worker.settler.close()
     await worker.consuming.close()
     # the processes last, and the guardian after them: it covers all of the above

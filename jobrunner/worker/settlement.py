@@ -13,7 +13,20 @@ from jobrunner.broker import topology
 from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Message, event_message, job_message
 from jobrunner.envelope import Envelope
-from jobrunner.outcome import Cancelled, Dead, Done, Error, Expired, HandBack, Park, Redelay, RunAgain, Verdict, clip
+from jobrunner.outcome import (
+    Cancelled,
+    Dead,
+    Defer,
+    Done,
+    Error,
+    Expired,
+    HandBack,
+    Park,
+    Redelay,
+    RunAgain,
+    Verdict,
+    clip,
+)
 from jobrunner.retry import Limits
 from jobrunner.worker.admission import Unreadable
 
@@ -37,15 +50,17 @@ class CancelNote(msgspec.Struct, frozen=True):
 class Run:
     """One delivered job from its arrival to its ack.
 
-    delivery: the newest delivery of this message; replaced when the broker delivers it again meanwhile.
+    delivery: the newest delivery of this message; replaced when the broker delivers it again meanwhile. twins: earlier
+    ones that still stand: the queue held this run twice.
     child: the process that runs or ran it. started: monotonic seconds.
     open: the publishes that are not confirmed yet, by their place in the plan; None before they are planned.
     cancel: why it is being killed. logged_bytes: of stdout and stderr, published while it runs.
-    failed: those of them that are not in flight and must go out again.
+    failed: those of them that are not in flight and must go out again. by_copy: how it is handed back.
     """
 
     __slots__ = (
         "announced",
+        "by_copy",
         "cancel",
         "child",
         "delivery",
@@ -59,6 +74,7 @@ class Run:
         "ran",
         "started",
         "tries",
+        "twins",
         "verdict",
     )
 
@@ -78,22 +94,37 @@ class Run:
         self.open: dict[int, Message] | None = None
         self.failed: set[int] = set()
         self.tries = 0
+        self.twins: list[Delivery] = []
+        self.by_copy = False
+
+    def adopt(self, delivery: Delivery) -> None:
+        """Join another delivery of this run. All that stand are settled with it: one guards it when another is lost."""
+        self.twins = [twin for twin in (*self.twins, self.delivery) if twin.is_current]
+        self.delivery = delivery
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """All that are to be settled with it."""
+        return [self.delivery, *self.twins]
 
 
 def needs_ladder(run: Run) -> bool:
     """Whether the verdict sends the job through `jobrunner.v1.jobs` or a delay level, which must exist first."""
     match run.verdict:
-        case RunAgain() | Park() | Redelay():
+        case RunAgain() | Park() | Redelay() | Defer():
             return True
         case HandBack():
-            return hands_back_by_copy(run)
+            return run.by_copy
         case _:
             return False
 
 
 def hands_back_by_copy(run: Run) -> bool:
-    """Whether a hand-back is a new copy rather than a nack."""
-    return (run.delivery.delivery_count or 0) >= HAND_BACK_BY_COPY
+    """Whether a hand-back is a new copy rather than a nack.
+
+    Not where it may be another worker's run, which would not know the copy; nor of a lost delivery: the broker has it.
+    """
+    return bool(run.started) and run.delivery.is_current and (run.delivery.delivery_count or 0) >= HAND_BACK_BY_COPY
 
 
 def plan(run: Run, worker: str, now: float) -> list[Message]:
@@ -117,8 +148,9 @@ def plan(run: Run, worker: str, now: float) -> list[Message]:
                 at=now, reason=reason, by=by, signal=signal, took_s=took_s, ran=run.ran, **facts
             )
             return [event_message(cancelled)]
-        case Redelay(delay_s=delay_s):
-            return [job_message(envelope.with_state(), *topology.route(delay_s, envelope.job.queue))]
+        case Redelay(delay_s=delay_s) | Defer(delay_s=delay_s) as wait:
+            copy = envelope.as_lease() if isinstance(wait, Defer) else envelope.with_state()
+            return [job_message(copy, *topology.route(delay_s, envelope.job.queue))]
         case HandBack():
             return _hand_back(run, now)
         case None:
@@ -225,7 +257,7 @@ def _hand_back(run: Run, now: float) -> list[Message]:
     messages = []
     if run.ran is not None:
         messages.append(event_message(events.Interrupted(at=now, ran=run.ran, **_facts_of_run(run))))
-    if hands_back_by_copy(run):
+    if run.by_copy:
         exchange, key = topology.route(0.0, envelope.job.queue)
         messages.append(job_message(envelope.with_state(), exchange, key))
     return messages

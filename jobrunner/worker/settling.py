@@ -13,7 +13,7 @@ from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Answer, Message, Publisher, Returned, Stored
 from jobrunner.errors import JobrunnerError
 from jobrunner.failpoint import failpoint
-from jobrunner.outcome import Cancelled, Dead, Done, Expired, HandBack, Verdict
+from jobrunner.outcome import Cancelled, Dead, Defer, Done, Expired, HandBack, Verdict
 from jobrunner.worker import journal, settlement
 from jobrunner.worker.inbox import Confirmed, Local, PublishAgain, RouteReady
 from jobrunner.worker.settlement import Run
@@ -30,7 +30,8 @@ NOT_FOUND = 404
 class Settler:
     """Every run from its delivery to its ack, and the memory of those that were settled.
 
-    ack, nack: settle a delivery on its channel; stale ones are dropped there.
+    ack, nack: settle a delivery on its channel; stale ones are dropped there, and ack gives False.
+    on_unacked: called with a run that has ended though its message is with the broker still, and will come again.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Settler:
         connection: Connection,
         worker: str,
         post: Callable[[Local], None],
-        ack: Callable[[Delivery], object],
+        ack: Callable[[Delivery], bool],
         nack: Callable[[Delivery], object],
     ) -> None:
         self.connection = connection
@@ -47,6 +48,7 @@ class Settler:
         self.settled: OrderedDict[tuple[str, int], None] = OrderedDict()
         self.done = 0
         self.handed_back = 0
+        self.on_unacked: Callable[[Run], None] = lambda _run: None
         self._worker = worker
         self._post = post
         self._ack = ack
@@ -58,6 +60,7 @@ class Settler:
     def settle(self, run: Run, verdict: Verdict) -> None:
         """Publish what follows from `verdict`; the delivery is acked once all of it is confirmed."""
         run.verdict = verdict
+        run.by_copy = isinstance(verdict, HandBack) and settlement.hands_back_by_copy(run)
         if settlement.needs_ladder(run) and run.envelope.job.queue not in self._routes:
             self._prepare(run.envelope.job.queue)
             return
@@ -157,18 +160,39 @@ class Settler:
     def _finish(self, run: Run) -> None:
         """Everything that replaces the message is confirmed: now, and only now, its delivery is settled."""
         failpoint("settle.after_confirm")
-        if isinstance(run.verdict, HandBack) and not settlement.hands_back_by_copy(run):
-            self._nack(run.delivery)
+        if isinstance(run.verdict, HandBack) and not run.by_copy:
+            for delivery in run.deliveries:
+                self._nack(delivery)
         else:
-            self._ack(run.delivery)
-            self.settled[run.key] = None
-            if len(self.settled) > SETTLED_KEYS:
-                self.settled.popitem(last=False)
+            self._ack_all(run)
         failpoint("settle.after_ack")
         del self.runs[run.key]
         self.handed_back += isinstance(run.verdict, HandBack)
         self.done += isinstance(run.verdict, Done | Dead | Cancelled | Expired)
         journal.settled(run)
+
+    def _ack_all(self, run: Run) -> None:
+        acked = [self._ack(delivery) for delivery in run.deliveries]
+        if isinstance(run.verdict, Defer):
+            return  # this run goes on elsewhere
+        self.remember(run.key)
+        if not acked[0]:
+            self.on_unacked(run)
+
+    def remember(self, key: tuple[str, int]) -> None:
+        """That run has ended, here or elsewhere: a redelivery of it is acked."""
+        self.settled[key] = None
+        if len(self.settled) > SETTLED_KEYS:
+            self.settled.popitem(last=False)
+
+    def suppress(self, run: Run) -> None:
+        """It has ended already, on another worker."""
+        self.remember(run.key)
+        del self.runs[run.key]
+        for delivery in run.deliveries:
+            self._ack(delivery)
+        self.announce(settlement.suppressed(run.envelope, self._worker, time.time()))
+        journal.suppressed(run.envelope)
 
     async def close(self) -> None:
         """Stop what prepares routes; wait a little for what is in flight; close the publish connection."""

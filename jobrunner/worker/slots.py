@@ -70,7 +70,7 @@ class Slots:
         missing = len(self.ready) - len(self.held) - (len(self.consumers) - len(self._quiet) - len(occupied))
         if missing <= 0:
             return
-        holding = {run.delivery.slot for run in runs if run.delivery.is_current}
+        holding = {one.slot for run in runs for one in run.deliveries if one.is_current}
         # a free process's own channel first, so that they stay paired
         quiet = self._quiet - holding - self._pausing.keys()
         for slot in sorted(quiet, key=lambda slot: (slot not in self.ready, slot))[:missing]:

@@ -105,7 +105,7 @@ class Bench:
                 procs=procs,
                 name="w1",
                 apps=("tasks",),
-                **settings,
+                **{"lost_after_s": 0.0} | settings,
             )
         )
         self.wire: list[tuple[str, int]] = []

@@ -92,14 +92,17 @@ def handle(body):
 
 
 class WorkerProcess:
-    """`jobrunner worker` in the folder of `commands`, which holds the tasks above as tasks.py."""
+    """`jobrunner worker` in the folder of `commands`, which holds the tasks above as tasks.py.
+
+    A worker counts as dead after a second of silence: a connection lost for longer needs a `--lost-after` of its own.
+    """
 
     def __init__(self, commands: Commands, *args: str, **env: str) -> None:
         (commands.folder / "tasks.py").write_text(TASKS)
         self.log = commands.folder / f"worker-{len(list(commands.folder.glob('worker-*')))}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "worker", "--log-format", "json", *args],
+                [*COMMAND, "worker", "--log-format", "json", "--lost-after", "1s", *args],
                 cwd=commands.folder,
                 env=commands.env | env,
                 stdin=subprocess.DEVNULL,

@@ -21,6 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "insecure": False,
     "share_broker": False,
     "grace": 25.0,
+    "lost_after": 15.0,
     "burst": False,
     "max_jobs": None,
     "max_memory": None,

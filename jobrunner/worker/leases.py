@@ -1,0 +1,270 @@
+"""Who has a job that is delivered again: asked of the other workers before it runs here.
+
+A lost connection, a restarted broker or its ack timeout give a message to a second worker while the first still runs
+the job. So who gets a redelivered message asks those who listen to its queue. A worker that has the run, or has ended
+it, says so. Nobody: it runs, once every worker that could have it has said no or been silent for `lost_after_s`.
+
+Which workers there are: each says `hello` when it connects, and everyone who hears it answers. One that was cut off
+before this worker came cannot be known; but it comes back within `lost_after_s`, or counts as dead. So no job is taken
+for lost before this worker itself has listened for so long.
+"""
+
+import time
+from collections.abc import Callable
+from enum import Enum
+
+import msgspec
+
+from jobrunner import envelope
+from jobrunner.broker import topology
+from jobrunner.broker.control import AMONG_WORKERS, Reply, Request, reply_message, request_message
+from jobrunner.outcome import Defer, HandBack
+from jobrunner.worker import journal
+from jobrunner.worker.presence import Presence
+from jobrunner.worker.settlement import Run
+from jobrunner.worker.settling import Settler
+
+HELLO_AGAIN_S = 1.0
+"""Between two tries while our own words do not come back to us: the way is not open yet."""
+
+DEAF = 4
+"""Times `lost_after_s` after which a job runs though our own questions never came back: nobody can be asked here."""
+
+ASLEEP_S = 2.0
+"""So long without a tick: this process did not run, and what others said meanwhile is not read yet."""
+
+LONGEST_WAIT = 4
+"""Times its first wait that a lease copy waits at most."""
+
+
+class Finding(Enum):
+    """What became of a question."""
+
+    FREE = "free"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Question:
+    """A job that waits for answers.
+
+    since: monotonic seconds. asked: when last. heard: when our own question first came back to us, so that all who are
+    connected have it too. said_no: who has answered that it is not theirs.
+    """
+
+    __slots__ = ("asked", "heard", "run", "said_no", "since")
+
+    def __init__(self, run: Run, now: float) -> None:
+        self.run = run
+        self.since = self.asked = now
+        self.heard: float | None = None
+        self.said_no: set[str] = set()
+
+
+class Leases:
+    """The questions of this worker, and its answers to those of others.
+
+    me: this process among workers, also where two have the same name. decided: called once for each question.
+    _members: the others that are known to live -> when they came. Times are monotonic seconds, those of the last tick.
+    """
+
+    def __init__(
+        self,
+        settler: Settler,
+        presence: Presence,
+        queues: tuple[str, ...],
+        lost_after_s: float,
+        decided: Callable[[Run, Finding], None],
+    ) -> None:
+        self.me = envelope.new_id()
+        self.open: dict[tuple[str, int], Question] = {}
+        self._settler = settler
+        self._presence = presence
+        self._keys = [f"queue.{topology.encode_word(queue)}" for queue in queues]
+        self._lost_after_s = lost_after_s
+        self._decided = decided
+        self._members: dict[str, float] = {}
+        self._listening: float | None = None
+        self._hello_at = float("-inf")
+        self._now = float("-inf")
+        settler.on_unacked = self._tell_ended
+
+    # --- ours -------------------------------------------------------------------------------------------------------
+
+    def must_ask(self, run: Run) -> bool:
+        """Whether someone else may have this run. Only of what was delivered before, or stands for such a message."""
+        if not self._lost_after_s or not (run.delivery.redelivered or run.envelope.state.lease):
+            return False
+        if run.foreign and run.delivery.message_id is None:
+            return False  # its id was made here: nobody else could recognise it
+        return bool(self._members) or not self._is_settled()
+
+    def ask(self, run: Run) -> None:
+        """Ask who has it; `decided` follows."""
+        question = Question(run, self._now)
+        self.open[run.key] = question
+        journal.asking(run)
+        self._say("owner", run)
+
+    def defer_s(self, run: Run) -> float:
+        """How long a lease copy waits: one hop of the ladder, longer from time to time."""
+        return topology.coarse(self._lost_after_s, bits=1) * min(2.0 ** min(run.envelope.state.lease, 8), LONGEST_WAIT)
+
+    def tick(self, now: float) -> None:
+        """Ten times a second: say hello until it comes back, ask again, give up on who is silent. now: monotonic."""
+        connection = self._settler.connection
+        was_asleep, self._now = now - self._now > ASLEEP_S, now
+        if not self._lost_after_s:
+            return
+        if was_asleep or not connection.is_open or connection.blocked is not None:
+            for question in self.open.values():
+                # silence proves nothing while nothing can be said or heard
+                question.heard, question.since = None, now
+            return
+        if self._listening is None and now - self._hello_at >= HELLO_AGAIN_S:
+            self._hello_at = now
+            for key in self._keys:
+                self._send(key, "hello", {})
+        for question in list(self.open.values()):
+            again_s = HELLO_AGAIN_S if question.heard is None else self._lost_after_s / 3
+            if self._is_over(question):
+                self._forget_silent(question)
+                self._close(question, Finding.FREE)
+            elif now - question.asked >= again_s:
+                question.asked = now
+                self._say("owner", question.run)
+
+    def _is_silent(self, member: str, question: Question) -> bool:
+        """Whether it has had its time to answer."""
+        if question.heard is None:
+            return False
+        return self._now - max(question.heard, self._members[member]) >= self._lost_after_s
+
+    def _forget_silent(self, question: Question) -> None:
+        """Nobody waits again for who is gone. Should it come back, it says hello."""
+        for member in [one for one in self._members if one not in question.said_no]:
+            if self._is_silent(member, question):
+                del self._members[member]
+
+    def _is_settled(self) -> bool:
+        """Whether every living worker has had the time to show itself."""
+        return self._listening is not None and self._now - self._listening >= self._lost_after_s
+
+    def _is_over(self, question: Question) -> bool:
+        if question.heard is None:
+            return self._now - question.since >= DEAF * self._lost_after_s
+        if not self._is_settled():
+            return False
+        return all(one in question.said_no or self._is_silent(one, question) for one in self._members)
+
+    def _close(self, question: Question, finding: Finding) -> None:
+        del self.open[question.run.key]
+        self._decided(question.run, finding)
+
+    def answered(self, reply: Reply) -> None:
+        """Take an answer."""
+        if reply.member:
+            self._members.setdefault(reply.member, self._now)
+        for question in list(self.open.values()):
+            job_id, copy = question.run.key
+            said = reply.jobs.get(f"{job_id}.{copy}")
+            if not reply.member and any(running.id == job_id for running in reply.running):
+                said = "running"  # an older version, which answers as to a ping
+            if said == "running":
+                self._close(question, Finding.RUNNING)
+            elif said == "ended":
+                self._close(question, Finding.ENDED)
+            elif said is not None:
+                question.said_no.add(reply.member)
+                self._look(question)
+
+    def _look(self, question: Question) -> None:
+        if self._is_over(question):
+            self._close(question, Finding.FREE)
+
+    def disconnected(self) -> None:
+        """Nobody hears or is heard any more; who is there is to be learnt anew. What was asked for is the broker's."""
+        self.open.clear()
+        self._members.clear()
+        self._listening = None
+        self._hello_at = float("-inf")
+
+    def bye(self) -> None:
+        """An orderly end: nobody has to wait for this worker."""
+        for key in self._keys:
+            self._send(key, "bye", {})
+
+    # --- asked by others --------------------------------------------------------------------------------------------
+
+    def hear(self, request: Request) -> bool:
+        """Take what a worker says. False: it is for somebody else."""
+        if request.verb not in AMONG_WORKERS:
+            return False
+        if request.nonce == self.me:
+            self._hear_myself(request)
+            return True
+        match request.verb:
+            case "bye":
+                self._members.pop(request.nonce, None)
+                for question in list(self.open.values()):
+                    self._look(question)
+            case "ended":
+                for key in request.jobs.items():
+                    self._settler.remember(key)
+                    if key in self.open:
+                        self._close(self.open[key], Finding.ENDED)
+            case _:
+                self._answer(request)
+        return True
+
+    def _answer(self, request: Request) -> None:
+        """Of `hello` and `owner`. Who has just come is asked what the others were asked before."""
+        if request.verb == "hello" or request.nonce not in self._members:
+            self._members[request.nonce] = self._now
+        states = {
+            f"{job_id}.{copy}": self._state_of((job_id, copy), request.nonce) for job_id, copy in request.jobs.items()
+        }
+        reply = self._presence.reply({}, states, None)
+        reply = msgspec.structs.replace(reply, functions=[], member=self.me)
+        self._settler.announce(reply_message(request, reply))
+        if request.verb == "hello":
+            for question in self.open.values():
+                self._say("owner", question.run, to=f"reply.{request.nonce}")
+
+    def _hear_myself(self, request: Request) -> None:
+        if request.verb == "hello" and self._listening is None:
+            self._listening = self._now
+        for key in request.jobs.items() if request.verb == "owner" else ():
+            question = self.open.get(key)
+            if question is not None and question.heard is None:
+                question.heard = self._now
+                self._look(question)
+
+    def _state_of(self, key: tuple[str, int], asker: str) -> str:
+        run = self._settler.runs.get(key)
+        if run is None:
+            return "ended" if key in self._settler.settled else "free"
+        if key in self.open:
+            # two messages of one run, both asked for: the lower nonce has it
+            if self.me < asker:
+                return "running"
+            self._close(self.open[key], Finding.RUNNING)
+            return "free"
+        # what goes on elsewhere, or goes back to its queue, is not kept here
+        left = isinstance(run.verdict, Defer) or (isinstance(run.verdict, HandBack) and not run.by_copy)
+        return "free" if left else "running"
+
+    def _tell_ended(self, run: Run) -> None:
+        """A run has ended, and its message will come again, to whoever: so they all know, though we may stop."""
+        if self._lost_after_s:
+            self._say("ended", run)
+
+    # --- words ------------------------------------------------------------------------------------------------------
+
+    def _say(self, verb: str, run: Run, to: str | None = None) -> None:
+        job_id, copy = run.key
+        self._send(to or f"queue.{topology.encode_word(run.delivery.queue)}", verb, {job_id: copy})
+
+    def _send(self, key: str, verb: str, jobs: dict[str, int]) -> None:
+        request = Request(verb=verb, nonce=self.me, at=time.time(), jobs=jobs)
+        self._settler.announce(request_message(key, request))
