@@ -110,7 +110,7 @@ def test_the_same_decision_is_the_same_twice_and_differs_between_jobs() -> None:
     failed = Failed(error=ERROR)
     assert retry.decide(one, Limits(), failed, NOW) == retry.decide(one, Limits(), failed, NOW + 5)
     delays = {retry.decide(envelope(), Limits(), failed, NOW).delay_s for _ in range(50)}  # type: ignore[union-attr]
-    assert len(delays) == 50
+    assert len(delays) > 40  # those below the least delay are all the least
 
 
 def test_full_jitter_spreads_over_the_whole_range() -> None:
