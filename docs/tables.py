@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from jobrunner import events
+from jobrunner.broker import users as broker_users
 from jobrunner.envelope import State
 from jobrunner.errors import catalogue
 from jobrunner.worker.journal import ACTIONS
@@ -67,7 +68,18 @@ def errors() -> list[str]:
     return ["| Code | Exit | Text | Hint |", "|---|---|---|---|", *lines]
 
 
-TABLES = {"actions": actions, "kinds": kinds, "headers": headers, "errors": errors}
+def users() -> list[str]:
+    """The commands that make the broker's users."""
+    return ["", "```sh", *broker_users.commands(["task_queue"], vhost="jobrunner"), "```", ""]
+
+
+def roles() -> list[str]:
+    """The broker's users and what they are for."""
+    found = broker_users.roles(["task_queue"])
+    return ["| User | May |", "|---|---|", *(row(f"`{role.user}`", role.purpose) for role in found)]
+
+
+TABLES = {"actions": actions, "kinds": kinds, "headers": headers, "errors": errors, "users": users, "roles": roles}
 
 
 def current(page: str) -> str:

@@ -26,6 +26,7 @@ from jobrunner.broker.connection import (
     ConnectionUp,
 )
 from jobrunner.broker.places import Places
+from jobrunner.broker.probing import Prober
 from jobrunner.broker.publisher import (
     Answer,
     Message,
@@ -33,7 +34,6 @@ from jobrunner.broker.publisher import (
     Refused,
     Returned,
     Stored,
-    Unknown,
     event_message,
     job_message,
 )
@@ -41,7 +41,6 @@ from jobrunner.config import BrokerUrl
 from jobrunner.durations import format_duration
 from jobrunner.envelope import Envelope, check_size
 from jobrunner.errors import (
-    BrokerBlocked,
     BrokerTimeout,
     JobrunnerError,
     QueueRefused,
@@ -56,11 +55,6 @@ BATCHES_OPEN = 4
 
 REFUSED_AGAIN_S = 0.2
 """First wait after the broker refused a job (queue full); doubles until the client's timeout."""
-
-
-PROBE_KEY = "jobrunner.v1.nowhere"
-PROBE_S = 1.0
-"""An answer of the broker is good for so long as a sign that it takes messages."""
 
 
 def whoami() -> str:
@@ -86,8 +80,7 @@ class Client:
         self.connection = Connection(url, role="client", notify=self._notified, connect_timeout_s=timeout_s)
         self._publisher = Publisher(self.connection, confirm_timeout_s=timeout_s)
         self._places = Places(self.connection)
-        self._answered = float("-inf")
-        self._alarm: str | None = None
+        self._prober = Prober(self._publisher, timeout_s)
         self._alarm_over: asyncio.TimerHandle | None = None
         self._up = asyncio.Event()
         self._down: JobrunnerError | None = None
@@ -107,11 +100,11 @@ class Client:
     def _notified(self, message: ConnectionMessage) -> None:
         """A blocked broker answers nothing at all: what is under way is given up after the client's timeout."""
         if isinstance(message, ConnectionBlocked):
-            self._alarm = message.reason
+            self._prober.alarm = message.reason
             loop = asyncio.get_running_loop()
             self._alarm_over = loop.call_later(self.timeout_s, self.connection.abort, message.reason)
         elif isinstance(message, ConnectionUnblocked) and self._alarm_over is not None:
-            self._alarm = None
+            self._prober.alarm = None
             self._alarm_over.cancel()
         elif isinstance(message, ConnectionUp):
             self._up.set()
@@ -140,7 +133,7 @@ class Client:
 
         Raises: MessageTooLarge, Unroutable, QueueRefused, BrokerBlocked, Unconfirmed (the job may be queued or not).
         """
-        await self._probe()
+        await self._prober.ask()
         failpoint("enqueue.before_publish")
         await self._store(envelope)
         await self._record([envelope])
@@ -164,7 +157,7 @@ class Client:
                 on_answer(envelope, answer)
 
         async for batch in batched(envelopes):
-            await self._probe()
+            await self._prober.ask()
             for envelope in batch:
                 if not self._places.has(envelope):
                     await self._places.ensure(envelope)
@@ -182,7 +175,7 @@ class Client:
         Gives for each, in order, None once it and its record are confirmed, else why not.
         Raises: BrokerBlocked, BrokerTimeout, and then nothing was queued.
         """
-        await self._probe()
+        await self._prober.ask()
         refused: dict[str, JobrunnerError] = {}
         for envelope in batch:
             if not self._places.has(envelope) and envelope.job.queue not in refused:
@@ -193,25 +186,6 @@ class Client:
         accepted = [envelope for envelope in batch if envelope.job.queue not in refused]
         answers = iter(await self._enqueue_batch(accepted))
         return [refused.get(envelope.job.queue) or next(answers) for envelope in batch]
-
-    async def _probe(self) -> None:
-        """Ask whether the broker takes messages before a job is given to it.
-
-        A broker with a memory or disk alarm answers the first publish, then reads no further; what it has not read it
-        stores when the alarm ends, long after its publisher gave up. Hence two probes: the second is answered only
-        where there is no alarm. Source: RabbitMQ docs "Blocked Connections".
-        Raises: BrokerBlocked, and then nothing was queued.
-        """
-        if time.monotonic() - self._answered < PROBE_S:
-            return
-        message = Message(exchange="", key=PROBE_KEY, body=b"", message_id="probe", type="probe", persistent=False)
-        for _ in range(2):
-            answer = await self._publisher.publish_confirmed(message)
-            if isinstance(answer, Unknown):
-                if self._alarm is not None:
-                    raise BrokerBlocked(alarm=self._alarm)
-                raise BrokerTimeout(address=self.url.address, timeout=format_duration(self.timeout_s))
-        self._answered = time.monotonic()
 
     async def _enqueue_batch(self, batch: Sequence[Envelope]) -> list[JobrunnerError | None]:
         answers = await all_answers(self._publisher, [self._message(envelope) for envelope in batch])
@@ -237,6 +211,8 @@ class Client:
         return None
 
     def _message(self, envelope: Envelope) -> Message:
+        if self.url.route == "jobs":  # a delayed job as well: the worker that gets it puts it into the ladder
+            return job_message(envelope, *topology.route(0.0, envelope.job.queue))
         if not envelope.state.not_before_ms:
             return job_message(envelope, "", envelope.job.queue)
         delay_s = envelope.state.not_before_ms / 1000 - time.time()
@@ -253,7 +229,7 @@ class Client:
             failpoint("enqueue.after_publish")
             match answer:
                 case Stored():
-                    self._answered = time.monotonic()
+                    self._prober.answered()
                     return
                 case Returned():
                     self._places.lost(envelope.job.queue)
@@ -261,6 +237,8 @@ class Client:
                     if time.monotonic() > deadline:
                         raise error
                     await self._places.ensure(envelope)
+                case Refused(code=403):
+                    raise self._prober.forbidden()
                 case Refused():
                     if time.monotonic() + wait_s > deadline:
                         raise QueueRefused(queue=envelope.job.queue)

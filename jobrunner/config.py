@@ -18,6 +18,9 @@ DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
 LOCAL_BROKER: Final = "local broker"
 """The origin of the URL of this user's own private broker."""
 
+ROUTES: Final = ("queues", "jobs")
+"""How a program publishes jobs: straight to their queues by name, or through the exchange `jobrunner.v1.jobs`."""
+
 _LOOPBACK = ("localhost", "::1")
 _WEB_PORTS = {15672, 15671}
 
@@ -28,6 +31,7 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     origin: where it came from, for messages: `--url`, `JOBRUNNER_URL`, a file, `local broker`, `default`.
     ca_file, cert_file, key_file, server_name: the `[tls]` table; None takes the system's authorities, no certificate of
     our own, and the host's name.
+    route: one of `ROUTES`. `jobs` is for users who may not publish to queues by name.
     """
 
     host: str
@@ -41,6 +45,7 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     cert_file: str | None = None
     key_file: str | None = None
     server_name: str | None = None
+    route: str = "queues"
 
     @property
     def address(self) -> str:
@@ -140,6 +145,9 @@ def load(flags: Flags, environ: Mapping[str, str], files: Files) -> Settings:
     text, origin = _find_url(flags, environ, files)
     timeout_s, timeout_origin = _find_timeout(flags, files)
     url = parse_url(text, origin)
+    route, _ = route_of(environ, files)
+    if route != url.route:
+        url = msgspec.structs.replace(url, route=route)
     if url.tls:
         url = msgspec.structs.replace(url, **{key: value for key, (value, _) in tls_of(environ, files).items()})
     return Settings(url=url, connect_timeout_s=timeout_s, connect_timeout_origin=timeout_origin, profile=files.profile)
@@ -153,6 +161,18 @@ def tls_of(environ: Mapping[str, str], files: Files) -> dict[str, tuple[str, str
         if value := environ.get(variable):
             found[key] = (value, variable)
     return found
+
+
+def route_of(environ: Mapping[str, str], files: Files) -> tuple[str, str]:
+    """`route` of `[broker]` in force and where it came from. Raises: ConfigInvalid for one that does not exist."""
+    value, origin = "queues", "default"
+    if found := files.setting("broker", "route"):
+        value, origin = found[0], found[1].place("broker", "route")
+    if named := environ.get("JOBRUNNER_BROKER_ROUTE"):
+        value, origin = named, "JOBRUNNER_BROKER_ROUTE"
+    if value not in ROUTES:
+        raise ConfigInvalid(problem=f"{origin}: route is 'queues' or 'jobs', not '{value}'.", hint='route = "jobs"')
+    return value, origin
 
 
 def _find_url(flags: Flags, environ: Mapping[str, str], files: Files) -> tuple[str, str]:

@@ -15,6 +15,9 @@ from jobrunner.errors import ConfigInvalid
 PROJECT_FILE: Final = "jobrunner.toml"
 TOP_KEYS: Final = ("url", "url_file", "profile", "connect_timeout")
 TLS_KEYS: Final = ("ca_file", "cert_file", "key_file", "server_name")
+BESIDES: Final = {"broker": ("route",)}
+"""Keys of tables that are no options of their command: what holds for the connection to the broker."""
+
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?")
 _AT_LINE = re.compile(r"\s*\(at line (\d+), column \d+\)")
 _PARTS_OF_A_KEY = re.compile(r'"[^"]*"|\'[^\']*\'|[^.\s]+')
@@ -69,10 +72,22 @@ class Files:
             if not isinstance(values, dict):
                 raise ConfigInvalid(problem=f"{layer.place(section)}: [{section}] is not a table.")
             for key, value in values.items():
+                if key in BESIDES.get(section, ()):
+                    continue
                 if key not in known:
-                    raise _unknown(layer, (section,), key, known)
+                    raise _unknown(layer, (section,), key, [*known, *BESIDES.get(section, ())])
                 merged.setdefault(key, value)
         return merged
+
+    def setting(self, section: str, key: str) -> tuple[Any, Layer] | None:
+        """A value of a table and the layer it stands in, or None. Raises: ConfigInvalid for what is no table."""
+        for layer in self.layers:
+            table = layer.values.get(section, {})
+            if not isinstance(table, dict):
+                raise ConfigInvalid(problem=f"{layer.place(section)}: [{section}] is not a table.")
+            if key in table:
+                return table[key], layer
+        return None
 
     def place(self, section: str, key: str) -> str:
         """`FILE:LINE` of a command's key that `table` gave."""

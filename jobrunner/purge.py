@@ -7,11 +7,11 @@ from collections.abc import Callable
 from jobrunner import envelope, events
 from jobrunner.broker import declare
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.consumer import ConsumerMessage, Delivered, Delivery, SlotConsumer
+from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, Delivered, Delivery, SlotConsumer
 from jobrunner.broker.publisher import Answer, Publisher, Stored, event_message
 from jobrunner.config import BrokerUrl
 from jobrunner.envelope import MalformedMessage
-from jobrunner.errors import BrokerLost, NotFound
+from jobrunner.errors import BrokerLost, JobrunnerError, NotFound, PermissionRefused
 
 CHANNELS = 16
 """Messages under way at once, each on a channel of its own: about ten thousand a second."""
@@ -33,6 +33,7 @@ class Purge:
         self._under_way = 0
         self._last = 0.0
         self._failed: str | None = None
+        self._refused: JobrunnerError | None = None
 
     async def run(self, on_progress: Callable[[int], None] = lambda _: None) -> int:
         """Purge; gives how many messages went. on_progress: called with the count, twice a second.
@@ -50,6 +51,8 @@ class Purge:
             while self._under_way or time.monotonic() - self._last < QUIET_S:
                 await asyncio.sleep(QUIET_S / 2)
                 on_progress(self.done)
+                if self._refused is not None:
+                    raise self._refused
                 if self._failed is not None or not self._connection.is_open:
                     reason = self._failed or "while purging"
                     raise BrokerLost(address=self._connection.url.address, reason=reason)
@@ -65,6 +68,8 @@ class Purge:
             self._last = time.monotonic()
             delivery = message.delivery
             self._publisher.publish(event_message(self._cancelled(delivery)), lambda answer: self._go(delivery, answer))
+        elif isinstance(message, ConsumerLost) and isinstance(message.error, PermissionRefused):
+            self._refused = message.error
 
     def _cancelled(self, delivery: Delivery) -> events.Cancelled:
         job_id, run, state = envelope.id_of(delivery.body), None, envelope.State()

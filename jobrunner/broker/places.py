@@ -16,7 +16,10 @@ class Places:
 
     def has(self, envelope: Envelope) -> bool:
         """Whether all that the job needs on its way is known to exist."""
-        return envelope.job.queue in (self._ladders if envelope.state.not_before_ms else self._queues)
+        return envelope.job.queue in (self._ladders if self._needs_ladder(envelope) else self._queues)
+
+    def _needs_ladder(self, envelope: Envelope) -> bool:
+        return bool(envelope.state.not_before_ms) and self._connection.url.route != "jobs"
 
     def found(self, queue: str) -> None:
         """The queue exists."""
@@ -41,6 +44,6 @@ class Places:
                 if exc.fields.get("verb") == "create":
                     raise Unroutable(queue=queue, user=self._connection.url.user) from exc
             self._queues.add(queue)
-        if envelope.state.not_before_ms and queue not in self._ladders:
+        if self._needs_ladder(envelope) and queue not in self._ladders:
             await declare.ensure_ladder(self._connection, queue)
             self._ladders.add(queue)

@@ -41,7 +41,7 @@ def show(shared: Shared, *, origin: bool) -> None:
 
 def _rows(shared: Shared) -> list[tuple[str, str, str]]:
     """(name, value, origin): the broker, the timeout, the profile, and each option set in a file or the environment."""
-    from jobrunner.config import tls_of
+    from jobrunner.config import route_of, tls_of
     from jobrunner.durations import format_duration
 
     settings = shared.settings
@@ -52,6 +52,9 @@ def _rows(shared: Shared) -> list[tuple[str, str, str]]:
     if settings.profile:
         rows.append(("profile", settings.profile, "--profile" if shared.profile_typed else "configuration"))
     rows += [(f"tls.{key}", value, origin) for key, (value, origin) in tls_of(os.environ, shared.files).items()]
+    route, route_origin = route_of(os.environ, shared.files)
+    if route_origin != "default":
+        rows.append(("broker.route", route, route_origin))
     for name in table.COMMANDS:
         command = table.load(name)
         if command is None:

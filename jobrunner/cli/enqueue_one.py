@@ -168,7 +168,7 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 def show_dry_run(shared: Shared, plan: Plan) -> None:
     """Message and route, as they would be published."""
-    exchange, key = route_of(plan.envelope)
+    exchange, key = route_of(plan.envelope, shared.settings.url.route)
     if shared.json:
         route = {"exchange": exchange, "routing_key": key}
         out.emit_json(describe(plan) | {"route": route, "message": msgspec.Raw(plan.envelope.body)})

@@ -101,8 +101,13 @@ def whoami() -> str:
     return of_client()
 
 
-def route_of(envelope: Envelope) -> tuple[str, str]:
-    """Exchange and routing key by which the job would leave; the default exchange is the empty name."""
+def route_of(envelope: Envelope, broker_route: str) -> tuple[str, str]:
+    """Exchange and routing key by which the job would leave; the default exchange is the empty name.
+
+    broker_route: `route` of `[broker]`.
+    """
+    if broker_route == "jobs":
+        return topology.route(0.0, envelope.job.queue)
     if not envelope.state.not_before_ms:
         return "", envelope.job.queue
     return topology.route(max(0.0, envelope.state.not_before_ms / 1000 - time.time()), envelope.job.queue)

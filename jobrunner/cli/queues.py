@@ -9,6 +9,7 @@ from jobrunner.cli.command import group, option, pass_shared
 from jobrunner.cli.completing import complete_queues
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import no_sync_option
+from jobrunner.errors import OptionsClash
 
 
 @group("queues")
@@ -34,6 +35,7 @@ def list_queues(shared: Shared, names: tuple[str, ...], *, no_sync: bool) -> int
 @queues.command("declare", short_help="Create or check all that is needed.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @option("--print", is_flag=True, help="Print a definitions.json for an administrator; asks no broker.")
+@option("--users", is_flag=True, help="With --print: also users, each with the rights that its work needs.")
 @option("--broker-version", default="3.13.0", show_default=True, metavar="V", help="With --print: what will read it.")
 @option("--replace", metavar="NAME", help="Make one of ours anew, with the right settings, if it is empty.")
 @pass_shared
@@ -54,9 +56,17 @@ def declare_queues(
     if options["print"]:
         import json
 
+        from jobrunner.broker import users
+
         vhost = shared.settings.url.vhost
-        out.emit(json.dumps(topology.definitions(wanted, vhost=vhost, broker_version=broker_version), indent=2))
+        printed = topology.definitions(wanted, vhost=vhost, broker_version=broker_version)
+        if options["users"]:
+            printed |= users.definitions(wanted, vhost=vhost)
+            shared.talk("Nobody can log in as these users yet:  rabbitmqctl change_password jr_worker  and so on.")
+        out.emit(json.dumps(printed, indent=2))
         return 0
+    if options["users"]:
+        raise OptionsClash(problem="--users goes with --print.", hint="jobrunner queues declare --print --users")
     from jobrunner.cli.queues_work import declare_all, replace_queue
 
     if replace is not None:

@@ -12,7 +12,7 @@ from jobrunner.config import DEFAULT_URL, Flags, Settings, load, parse_url
 from jobrunner.configfile import Files, find, line_of
 from jobrunner.errors import ConfigInvalid, OptionsClash, UrlInvalid, UrlNotAmqp
 
-SECTIONS = ["enqueue", "worker"]
+SECTIONS = ["enqueue", "worker", "broker"]
 
 
 @pytest.fixture(autouse=True)
@@ -236,3 +236,28 @@ def test_a_timeout_that_is_none_says_where_it_stands() -> None:
 def test_the_line_of_a_key_is_found(keys: tuple[str, ...], line: int) -> None:
     text = 'url = "x"\n\n[worker] # here\n"procs" = 3\n[profiles."prod"]\nurl = "y"\n'
     assert line_of(text, keys) == line
+
+
+# --- how jobs are published -----------------------------------------------------------------------------------------
+
+
+def test_the_route_is_read_beside_the_options_of_the_command_broker() -> None:
+    assert _load().url.route == "queues"
+    Path("jobrunner.toml").write_text('[broker]\nroute = "jobs"\nport = 5673\n')
+    assert _load().url.route == "jobs"
+    assert _files().table("broker", ["port"]) == {"port": 5673}
+    assert _load(environ={"JOBRUNNER_BROKER_ROUTE": "queues"}).url.route == "queues"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[broker]\nroute = "job"\n', "jobrunner.toml:2: route is 'queues' or 'jobs', not 'job'."),
+        ("broker = 1\n", "jobrunner.toml:1: [broker] is not a table."),
+    ],
+)
+def test_a_route_that_does_not_exist_is_refused(text: str, problem: str) -> None:
+    Path("jobrunner.toml").write_text(text)
+    with pytest.raises(ConfigInvalid) as caught:
+        _load()
+    assert caught.value.message == problem
