@@ -68,6 +68,8 @@ def _settings(shared: Shared, options: dict[str, Any]) -> "WorkerSettings":
 
     names = ("name", "max_jobs", "max_memory", "raw_handler", "raw_handler_command")
     fixed: dict[str, Any] = dict.fromkeys(names) | dict.fromkeys(("insecure", "share_broker", "burst"), False)
+    # a broker and a worker of one's own: what was interrupted goes on soon after the next start
+    fixed |= {"lost_after": 3.0}
     fixed |= {"grace": 25.0, "allow_commands": True, "allow_import": (), "reload": True}
     settings = settings_of(shared, options | fixed)
     return msgspec.structs.replace(settings, allow_import=("*",))

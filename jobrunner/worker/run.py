@@ -1,13 +1,15 @@
 """Start a worker, keep its clock, and end it in the one right order."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
-from jobrunner.broker import declare
-from jobrunner.broker.control import ControlPort, keys_of
+from jobrunner.broker import declare, topology
+from jobrunner.broker.control import Asker, ControlPort, Request, keys_of
+from jobrunner.errors import JobrunnerError, WorkerNameTaken
 from jobrunner.worker import inbox, journal
 from jobrunner.worker.loop import Worker
 from jobrunner.worker.reload import fingerprint
@@ -17,13 +19,17 @@ TICK_S = 0.1
 CHECK_S = 1.0
 """How often a burst worker looks for more, and a reloading one at the sources."""
 
+NAME_ANSWER_S = 1.0
+"""How long a worker of the same name has to answer; where there is none that is known at once."""
+
 BUG = 70
 
 
 async def run_worker(settings: WorkerSettings) -> int:
     """Work until a signal, or with `burst` until there is nothing to do. Gives the exit code.
 
-    Raises: JobrunnerError when the broker cannot be reached at the start, or the pool is beyond repair.
+    Raises: JobrunnerError when the broker cannot be reached at the start, or the pool is beyond repair;
+    WorkerNameTaken.
     """
     worker = Worker(settings)
     loop = asyncio.get_running_loop()
@@ -65,9 +71,26 @@ async def _connect(worker: Worker) -> None:
     publishing = worker.settler.connection
     await publishing.connect_once()
     await declare.declare_startup(publishing, worker.settler.publisher)
+    await _check_name(worker)
     await worker.consuming.connect_once()
     # what was cancelled while no worker ran must not start: so all cancels are known before the first delivery
     await worker.tombstones.read_all()
+
+
+async def _check_name(worker: Worker) -> None:
+    """Raises: WorkerNameTaken. Who may not ask, or cannot now, works all the same: the name is for people."""
+    name = worker.settings.name
+    key = f"worker.{topology.encode_word(name)}"
+    replies = []
+    with contextlib.suppress(JobrunnerError, TimeoutError):
+        async with (
+            asyncio.timeout(2 * NAME_ANSWER_S),
+            Asker(worker.settler.connection, worker.settler.publisher) as asker,
+        ):
+            ping = Request(verb="ping", nonce="", at=0.0)
+            replies = await asker.ask(key, ping, timeout_s=NAME_ANSWER_S, expected=1)
+    if replies:
+        raise WorkerNameTaken(name=name, pid=replies[0].pid)
 
 
 async def _shutdown(worker: Worker) -> None:

@@ -112,8 +112,9 @@ class Steering:
         self._tell("online")
 
     def go(self) -> None:
-        """An orderly end."""
-        self._tell("offline")
+        """An orderly end, of one that had come."""
+        if self._heartbeat:
+            self._tell("offline")
 
     def _tell(self, phase: str) -> None:
         self._heartbeat = time.monotonic()

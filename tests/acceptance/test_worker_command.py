@@ -88,6 +88,17 @@ def test_an_app_that_cannot_be_imported_is_exit_code_2(home: Home, queue_name: s
     assert "error: Cannot import 'broken': No module named 'no_such_module_anywhere'" in done.stderr
 
 
+def test_a_second_worker_of_one_name_is_refused_until_the_first_is_gone(home: Home, queue_name: str) -> None:
+    args = ("-q", queue_name, "-A", "tasks", "--name", f"{queue_name}-one")
+    with home.worker(*args) as first:
+        refused = home.run("worker", *args)
+        assert refused.returncode == 2
+        assert f"A worker named '{queue_name}-one' already runs (pid {first.pid})." in refused.stderr
+        assert f"{queue_name}-one" in home.run("workers", "list").stdout
+    with home.worker(*args):
+        pass
+
+
 def test_a_worker_without_a_broker_is_exit_code_3(home: Home) -> None:
     done = home.run("worker", "--procs", "1", "--url", "amqp://127.0.0.1:1")
     assert done.returncode == 3
