@@ -122,7 +122,9 @@ class PermissionRefused(BrokerError):
 
 
 class EntityDiffers(BrokerError):
-    """kind (queue, exchange), name, difference."""
+    """kind (queue, exchange), name, difference; argument and found: the one that differs and its value, in the broker's
+    words.
+    """
 
     code = "entity_differs"
     text = "The {kind} '{name}' has other settings: {difference}."

@@ -114,7 +114,8 @@ def _closed(code: int, text: str, url: BrokerUrl, verb: str) -> JobrunnerError:
         return _forbidden(text, url, verb)
     if code == 406 and (found := _DIFFERS.search(text)):
         difference = f"{found['arg']} is {_value(found['found'])}, not {_value(found['wanted'])}"
-        return EntityDiffers(kind=found["kind"], name=found["name"], difference=difference)
+        raw = {"argument": found["arg"], "found": found["found"]}
+        return EntityDiffers(kind=found["kind"], name=found["name"], difference=difference, **raw)
     return BrokerLost(address=url.address, reason=_plain(code, text))
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from jobrunner.broker import control, declare, topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.control import Reply
+from jobrunner.broker.settings import limit_reached
 from jobrunner.config import Settings
 from jobrunner.errors import PermissionRefused
 
 if TYPE_CHECKING:
+    from jobrunner.view.live import LiveFacts
     from jobrunner.view.store import Store
-    from jobrunner.view.why import LiveFacts
 
 PING_S = 1.0
 """Workers that have not answered by then count as silent."""
@@ -62,7 +63,7 @@ async def live_facts(settings: Settings, store: "Store", queue: str) -> "LiveFac
     """What explains why a job of this queue does not run; where this user may not ask workers, those of the view."""
     import msgspec
 
-    from jobrunner.view.why import LiveFacts, LiveWorker, live_of_view
+    from jobrunner.view.live import LiveFacts, LiveWorker, live_of_view
 
     known = live_of_view(store, time.time())
     async with connected(settings, "why") as connection:
@@ -81,6 +82,7 @@ async def live_facts(settings: Settings, store: "Store", queue: str) -> "LiveFac
             ready=ready,
             consumers=consumers,
             has_queue=has_queue,
+            full=await limit_reached(connection, queue, ready),
             blocked=connection.blocked,
         )
 

@@ -120,7 +120,7 @@ COLUMNS: Final[dict[str, JobColumn]] = {
     "id": JobColumn(Column("ID"), lambda row, _now, _color: row.short_id, lambda row: row.id),
     "state": JobColumn(Column("STATE"), _state, lambda row: row.state),
     "task": JobColumn(Column("TASK", flexible=True), lambda row, _now, _color: call(row), what),
-    "queue": _text("QUEUE", lambda row: row.queue),
+    "queue": _text("QUEUE", lambda row: row.queue, flexible=True),
     "age": _time("AGE", "created_at"),
     "took": JobColumn(
         Column("TOOK", right=True),

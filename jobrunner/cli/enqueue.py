@@ -32,7 +32,7 @@ A line of --from: {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["prog
 @option("--retries", type=click.IntRange(0, 999_999), metavar="N", show_default="3", help="Attempts after the first.")
 @option("--backoff", type=BACKOFF, metavar="DUR[..MAX]", show_default="10s..1h", help="Doubles, with jitter.")
 @option("--timeout", type=POSITIVE_DURATION, metavar="DUR", help="TERM, then KILL; counts as a failure.")
-@option("--id", metavar="ID", help="16 characters instead of a random id.")
+@option("--id", metavar="ID", help="Instead of a random id; a known one is not queued again.")
 @option("--tag", multiple=True, metavar="T", help="For filters; may be repeated.")
 @option("--label", metavar="TEXT", help="For people.")
 @option("--env", multiple=True, metavar="K[=V]", help="A variable for the job; with its value from here, or V.")

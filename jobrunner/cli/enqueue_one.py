@@ -9,7 +9,8 @@ import msgspec
 
 from jobrunner.cli import out
 from jobrunner.cli.enqueue_plan import Plan, route_of
-from jobrunner.cli.enqueue_result import Shows, finish
+from jobrunner.cli.enqueue_result import finish, shows_of
+from jobrunner.cli.enqueue_warnings import Warnings, priority_warnings, worker_warnings
 from jobrunner.cli.phrases import prefix
 from jobrunner.cli.shared import Shared
 from jobrunner.client import Client
@@ -26,6 +27,12 @@ def enqueue_one(shared: Shared, plan: Plan, options: Mapping[str, Any]) -> int:
     if options["dry_run"]:
         show_dry_run(shared, plan)
         return 0
+    if options["id"] is not None:
+        from jobrunner.cli.enqueue_known import enqueue_known
+
+        code = enqueue_known(shared, plan, options)
+        if code is not None:
+            return code
     task = _One(shared, plan)
     work: Coroutine[Any, Any, End | None]
     if options["follow"]:
@@ -39,8 +46,8 @@ def enqueue_one(shared: Shared, plan: Plan, options: Mapping[str, Any]) -> int:
         raise
     if end is None:
         return 0
-    shows = Shows.ALL if not options["follow"] else Shows.RESULT if options["wait"] else Shows.NOTHING
-    return finish(shared, plan, end, task.document(), exit_code=options["exit_code"], shows=shows)
+    shows, is_command = shows_of(options), plan.needs_commands
+    return finish(shared, end, task.document(), is_command=is_command, exit_code=options["exit_code"], shows=shows)
 
 
 class _One:
@@ -51,6 +58,7 @@ class _One:
         self._shared = shared
         self._plan = plan
         self._consumers: int | None = None
+        self._warnings: Warnings = []
         self._is_queued = False
         self._client = Client(settings.url, timeout_s=settings.connect_timeout_s)
 
@@ -103,6 +111,8 @@ class _One:
         if self._shared.json or ((sys.stdout.isatty() or sys.stderr.isatty()) and not self._shared.quiet):
             depth = await client.depth(self._plan.envelope.job.queue)
             self._consumers = depth[1] if depth else None
+            self._warnings = worker_warnings(self._plan, self._consumers)
+            self._warnings += await priority_warnings(client, self._plan)
 
     def interrupted(self) -> str:
         """How it stands at Ctrl-C."""
@@ -128,18 +138,10 @@ class _One:
         self._warn()
 
     def _warn(self) -> None:
-        for warning in self._warnings():
+        for warning in self._warnings:
             self._shared.warn(warning["text"])
-            self._shared.talk(f"  Start one:  {warning['fix']}")
-
-    def _warnings(self) -> list[dict[str, str]]:
-        if self._consumers != 0:
-            return []
-        queue = self._plan.envelope.job.queue
-        words = ["jobrunner worker", "" if queue == "task_queue" else f"-q {queue}"]
-        words.append("--allow-commands" if self._plan.needs_commands else "")
-        text = f"No worker listens on '{queue}'. The job waits safely."
-        return [{"code": "no_worker", "text": text, "fix": " ".join(word for word in words if word)}]
+            if warning["fix"]:
+                self._shared.talk(f"  Start one:  {warning['fix']}")
 
     def _due_s(self) -> float:
         return self._plan.envelope.state.not_before_ms / 1000
@@ -149,7 +151,7 @@ class _One:
         return describe(self._plan) | {
             "duplicate": False,
             "consumers": self._consumers,
-            "warnings": self._warnings(),
+            "warnings": self._warnings,
         }
 
 

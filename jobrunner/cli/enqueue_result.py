@@ -3,12 +3,12 @@
 import enum
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from jobrunner.cli import failures, out, phrases
-from jobrunner.cli.enqueue_plan import Plan
 from jobrunner.cli.pieces import rest_of
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import JobCancelled, JobExpired, JobFailed, JobrunnerError, ResultCut
@@ -24,11 +24,17 @@ class Shows(enum.Enum):
     NOTHING = enum.auto()
 
 
+def shows_of(options: Mapping[str, Any]) -> Shows:
+    """What is still to be shown at the end, by the options of `enqueue`: who follows has seen the output."""
+    if not options["follow"]:
+        return Shows.ALL
+    return Shows.RESULT if options["wait"] else Shows.NOTHING
+
+
 def finish(
-    shared: Shared, plan: Plan, end: End, document: dict[str, Any], *, exit_code: bool, shows: Shows = Shows.ALL
+    shared: Shared, end: End, document: dict[str, Any], *, is_command: bool, exit_code: bool, shows: Shows = Shows.ALL
 ) -> int:
     """Show how a job ended. Gives the exit code: 0, 1, 5 for a result that was cut, or the command's own."""
-    is_command = plan.envelope.job.argv is not None
     error = failure_of(end)
     if shared.json:
         out.emit_json(document | facts(end))

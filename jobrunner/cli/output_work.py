@@ -47,6 +47,10 @@ class Output:
 
     async def follow(self, words: Sequence[str]) -> int:
         """What is known, and what comes until all have ended. Gives the exit code."""
+        return self._conclude(await self.to_the_end(words))
+
+    async def to_the_end(self, words: Sequence[str]) -> Following:
+        """The same, and gives how they ended. Raises: NotFound, AmbiguousId, the broker's errors."""
         rows = await self._select(words)
         printing = self.following = Following(self._printer, {row.id: self._unfold(row) for row in rows})
         jobs = {row.id: row.chain for row in rows if not row.is_ended}
@@ -60,7 +64,7 @@ class Output:
             if live is not None:
                 await printing.to_the_end(live)
         self._printer.close()
-        return self._conclude(printing)
+        return printing
 
     async def _live(self, stack: contextlib.AsyncExitStack, jobs: dict[str, int]) -> Events:
         """What comes from now on; all before it is in the view."""

@@ -67,7 +67,8 @@ async def _show(shared: Shared, store: "Store", word: str | None, options: dict[
 
 async def _reason(shared: Shared, store: "Store", row: "JobRow", *, no_sync: bool) -> "Why | None":
     """Why a job does not run, by what is live now. no_sync: by what the view has."""
-    from jobrunner.view.why import explain_why, live_of_view
+    from jobrunner.view.live import live_of_view
+    from jobrunner.view.why import explain_why
 
     now = time.time()
     if no_sync:

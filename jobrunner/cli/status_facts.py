@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobrunner.broker import topology
 from jobrunner.broker.control import Reply
+from jobrunner.broker.settings import limit_reached
 from jobrunner.cli import phrases
 from jobrunner.cli.asking import PING_S, connected, depths, ping
 from jobrunner.cli.shared import Shared
@@ -36,12 +37,16 @@ class Problem:
 
 @dataclass
 class QueueFacts:
-    """One queue. ready, consumers: as the broker counts now; None where it was not asked or has no such queue."""
+    """One queue. ready, consumers: as the broker counts now; None where it was not asked or has no such queue.
+
+    full: how many messages it may hold, where it holds them and refuses more.
+    """
 
     name: str
     counts: Counts
     ready: int | None = None
     consumers: int | None = None
+    full: int | None = None
 
     def oldest_s(self, now: float) -> float | None:
         """How long the oldest job that is due has waited."""
@@ -129,6 +134,7 @@ async def _ask(shared: Shared, facts: Facts) -> None:
         found = await depths(connection, [*asked, topology.UNROUTED])
         for row in facts.queues:
             row.ready, row.consumers = found.get(row.name) or (None, None)
+            row.full = await limit_reached(connection, row.name, row.ready)
         facts.unrouted = (found[topology.UNROUTED] or (0, 0))[0]
         with contextlib.suppress(PermissionRefused):  # who may only look may not ask workers
             facts.replies = await ping(connection, timeout_s=PING_S, expected=len(facts.live) or None)
@@ -158,6 +164,10 @@ def problems_of(facts: Facts) -> Iterator[Problem]:
 
 
 def _of_queues(facts: Facts) -> Iterator[Problem]:
+    for row in facts.queues:
+        if row.full is not None:
+            text = f"'{row.name}' is full ({row.ready:,} of at most {row.full:,} messages): new jobs are refused."
+            yield Problem("error", "queue_full", text, _worker_on(row.name))
     if facts.replies is None:
         return
     for row in facts.queues:
@@ -166,8 +176,11 @@ def _of_queues(facts: Facts) -> Iterator[Problem]:
         grows_per_s = row.counts.in_per_s - row.counts.out_per_s
         if waiting and not row.consumers and not mine:
             text = f"No worker listens on '{row.name}'; {phrases.plural(waiting, 'job')} wait{'s' * (waiting == 1)}."
-            option = "" if row.name == topology.DEFAULT_QUEUE else f" -q {row.name}"
-            yield Problem("warning", "no_worker", text, f"jobrunner worker{option}")
+            yield Problem("warning", "no_worker", text, _worker_on(row.name))
         elif waiting and grows_per_s >= GROWS_PER_S and mine and all(each.busy >= each.slots for each in mine):
             text = f"{row.name} grows by {grows_per_s:.1f}/s; every slot on it is busy."
             yield Problem("warning", "grows", text, "")
+
+
+def _worker_on(queue: str) -> str:
+    return "jobrunner worker" if queue == topology.DEFAULT_QUEUE else f"jobrunner worker -q {queue}"

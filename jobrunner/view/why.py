@@ -6,10 +6,10 @@ from typing import Final
 
 import msgspec
 
-from jobrunner.broker.control import Reply
 from jobrunner.durations import format_about, format_duration
 from jobrunner.instants import show_instant
-from jobrunner.view.rows import JobRow, WorkerRow
+from jobrunner.view.live import LiveFacts, LiveWorker
+from jobrunner.view.rows import JobRow
 from jobrunner.view.store import Store
 
 DEFAULT_QUEUE: Final = "task_queue"
@@ -17,74 +17,6 @@ MISSING_AFTER_S: Final = 60.0
 """A job that is due for so long, with slots free and its queue empty, is where nobody can see it."""
 
 _SHOWN: Final = 4
-
-
-class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker that is there. running: ids of its jobs; None where that was not asked."""
-
-    name: str
-    slots: int
-    busy: int
-    queues: Sequence[str]
-    started_at: float
-    functions: Sequence[str] = ()
-    allow_commands: bool = False
-    allow_import: Sequence[str] = ()
-    running: frozenset[str] | None = None
-
-    @classmethod
-    def of_reply(cls, reply: Reply) -> "LiveWorker":
-        """One that answered a ping."""
-        return cls(
-            name=reply.worker,
-            slots=reply.slots,
-            busy=reply.busy,
-            queues=reply.queues,
-            started_at=reply.started_at,
-            functions=reply.functions,
-            allow_commands=reply.allow_commands,
-            allow_import=reply.allow_import,
-            running=frozenset(job.id for job in reply.running),
-        )
-
-    @classmethod
-    def of_row(cls, row: WorkerRow) -> "LiveWorker":
-        """One that the ledger tells of."""
-        return cls(
-            name=row.name,
-            slots=row.slots,
-            busy=row.busy,
-            queues=row.queues,
-            started_at=row.started_at,
-            functions=row.functions,
-            allow_commands=row.allow_commands,
-            allow_import=row.allow_import,
-        )
-
-    def may_run(self, job: JobRow) -> bool:
-        """Whether it was started to run such a job."""
-        if job.argv is not None:
-            return self.allow_commands
-        if job.task is None or job.task in self.functions:
-            return True
-        module = job.task.partition(":")[0]
-        return any(prefix in ("*", module) or module.startswith(f"{prefix}.") for prefix in self.allow_import)
-
-
-class LiveFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked just now, besides the view.
-
-    workers: those that answered; with is_asked False those that the ledger tells of (`live_of_view`).
-    ready, consumers: of the job's queue as the broker counts them; None: not known. has_queue: False when the broker
-    said that there is no such queue. blocked: the broker's reason for taking no messages.
-    """
-
-    workers: Sequence[LiveWorker] = ()
-    is_asked: bool = True
-    ready: int | None = None
-    consumers: int | None = None
-    has_queue: bool = True
-    blocked: str | None = None
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,12 +28,6 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     fix: str = ""
     label: str = ""
-
-
-def live_of_view(store: Store, now: float) -> LiveFacts:
-    """The facts for `--no-sync`: workers that the ledger tells of, and nothing of the broker."""
-    workers = [LiveWorker.of_row(row) for row in store.workers() if not row.gone(now)]
-    return LiveFacts(workers=workers, is_asked=False)
 
 
 def explain_why(store: Store, row: JobRow, *, now: float, live: LiveFacts) -> Why | None:
@@ -200,6 +126,10 @@ def _queued(row: JobRow, now: float, live: LiveFacts, ahead: int) -> Why:
     if not live.has_queue:
         text = f"the broker has no queue '{row.queue}' any more, and what was in it went with it."
         return Why(code="queue_missing", text=text, fix="jobrunner audit", label="What is lost")
+    if live.full is not None and _came_later(row):
+        count = f"{live.ready or 0:,} of at most {live.full:,} messages"
+        text = f"its queue '{row.queue}' is full ({count}); what comes from a delay goes in once there is room."
+        return Why(code="queue_full", text=text, fix=worker_command(row), label="Empty it faster")
     listening = _listening(row, live)
     if not listening:
         return _no_worker(row, live)
@@ -268,6 +198,11 @@ def worker_command(row: JobRow) -> str:
 
 def _listening(row: JobRow, live: LiveFacts) -> list[LiveWorker]:
     return [worker for worker in live.workers if row.queue in worker.queues]
+
+
+def _came_later(row: JobRow) -> bool:
+    """Whether it waited elsewhere before: one that was accepted by its queue at once is in it, however full that is."""
+    return bool(row.copy) or (row.due_at or 0.0) > (row.created_at or row.state_at)
 
 
 def _what(row: JobRow) -> str:

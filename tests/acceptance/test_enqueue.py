@@ -1,5 +1,6 @@
 """`jobrunner enqueue` against a real broker: what it prints on a terminal and piped, and what it waits for."""
 
+import asyncio
 import json
 import re
 import signal
@@ -8,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from jobrunner.broker import declare
+from jobrunner.broker.topology import Queue
+from jobrunner.envelope import new_id
+from tests.broker.lab import lab
 from tests.support.broker import TestBroker
 from tests.support.command import COMMAND
 from tests.support.eventually import eventually
@@ -213,3 +218,86 @@ def test_a_password_reaches_neither_output_nor_report(home: Home, broker: TestBr
     assert done.returncode == 3
     assert "refused user" in done.stderr
     assert "canary" not in done.stdout + done.stderr
+
+
+# --- an id that is known, priorities --------------------------------------------------------------------------------
+
+
+def test_the_same_id_again_is_shown_waited_for_and_followed_and_queued_once(
+    home: Home, queue_name: str, job_id: str
+) -> None:
+    again = ("enqueue", "-q", queue_name, "--id", job_id, "tasks:add", "2", "3")
+    done = [home.run(*again) for _ in range(2)]
+    assert [(each.returncode, each.stdout, each.stderr) for each in done] == [(0, f"{job_id}\n", "")] * 2
+    document = json.loads(home.run(*again, "--json").stdout)
+    assert (document["id"], document["duplicate"], document["state"]) == (job_id, True, "queued")
+    code, text = home.on_terminal(*again)
+    assert (code, text.splitlines()) == (
+        0,
+        [
+            f"✓ {job_id[:8]}  tasks.add(2, 3)  → {queue_name}, known already: queued",
+            f"  Nothing was queued. Look:  jobrunner show {job_id[:4]}",
+        ],
+    )
+    assert json.loads(home.run("queues", "list", queue_name, "--json").stdout)["queues"][0]["ready"] == 1
+    assert home.run(*again, "--wait", "--wait-timeout", "0.2s").returncode == 124
+    with home.worker("-q", queue_name):
+        assert home.run(*again, "--wait").stdout == "5\n"
+    for wish in ("--wait", "--follow"):
+        document = json.loads(home.run(*again, wish, "--json").stdout)
+        assert (document["duplicate"], document["result"]) == (True, 5)
+    assert home.run(*again, "--follow", "--wait").stdout == "5\n"
+    kinds = [line.split("\t")[1] for line in home.run("events", job_id).stdout.splitlines()]
+    assert kinds == ["queued", "succeeded"]
+
+
+def test_a_known_id_for_another_job_is_warned_of(home: Home, queue_name: str, job_id: str) -> None:
+    home.run("enqueue", "-q", queue_name, "--id", job_id, "tasks:add", "2", "3")
+    other = home.run("enqueue", "-q", queue_name, "--id", job_id, "tasks:add", "2", "4")
+    assert (other.returncode, other.stdout) == (0, f"{job_id}\n")
+    assert other.stderr == f"! {job_id[:8]} is another job: tasks.add(2, 3). Nothing was queued.\n"
+
+
+@pytest.fixture
+def job_id() -> str:
+    return new_id()
+
+
+def test_a_priority_without_effect_is_warned_of(home: Home, broker: TestBroker, queue_name: str) -> None:
+    def warned(*words: str) -> list[str]:
+        done = home.run("enqueue", "-q", queue_name, "--json", "tasks:add", "1", "1", *words)
+        return [warning["code"] for warning in json.loads(done.stdout)["warnings"]]
+
+    assert warned("--priority", "normal") == ["no_worker"]
+    expected = ["priority_ignored"] if broker.major < 4 else []
+    assert warned("--priority", "high") == ["no_worker", *expected]
+    _, text = home.on_terminal("enqueue", "-q", queue_name, "tasks:add", "1", "1", "--priority", "9")
+    sentence = f"! RabbitMQ {broker.version} ignores priorities on '{queue_name}'."
+    assert (sentence in text.splitlines()) == bool(expected)
+
+
+def test_a_full_queue_is_named_by_who_is_refused_and_by_what_waits_before_it(
+    home: Home, broker: TestBroker, queue_name: str
+) -> None:
+    limited = Queue(queue_name, {"x-queue-type": "quorum", "x-max-length": 2, "x-overflow": "reject-publish"})
+
+    async def declare_it() -> None:
+        async with lab(broker.url) as made:
+            await declare.declare(await made.connect(), [limited])
+
+    asyncio.run(declare_it())
+    enqueue = ("enqueue", "-q", queue_name, "--connect-timeout", "1s", "tasks:add", "1", "1")
+    delayed = home.run(*enqueue, "--delay", "0.5s").stdout.strip()
+    assert [home.run(*enqueue).returncode for _ in range(2)] == [0, 0]
+    refused = home.run(*enqueue)
+    assert refused.returncode == 3
+    assert "is full or down" in refused.stderr
+
+    def waits() -> None:
+        why = json.loads(home.run("show", delayed, "--why", "--json").stdout)["why"]
+        assert (why["code"], why["fix"]) == ("queue_full", f"jobrunner worker -q {queue_name}")
+
+    eventually(waits, timeout_s=20, interval_s=0.2)
+    status = json.loads(home.run("status", queue_name, "--json").stdout)
+    assert "queue_full" in [problem["code"] for problem in status["problems"]]
+    home.run("queues", "purge", queue_name, "--yes")

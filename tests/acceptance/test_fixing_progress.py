@@ -68,6 +68,29 @@ def test_a_command_is_seen_on_its_way(home: Home, queue_name: str) -> None:
     assert home.run("wait", job_id, "--timeout", "20s").returncode == 0
 
 
+def test_as_json_it_says_what_was_told_and_list_and_show_have_it(home: Home, queue_name: str) -> None:
+    os.mkfifo(home.folder / "gate")
+    line = (
+        f"{' '.join(COMMAND)} --json progress 0.4 second of five; {' '.join(COMMAND)} progress - text; read -r l < gate"
+    )
+    job_id = enqueue(home, queue_name, "--shell", line)
+
+    def look() -> None:
+        document = json.loads(home.run("show", job_id, "--json").stdout)
+        assert (document["progress"], document["progress_text"]) == (None, "text")
+
+    eventually(look, timeout_s=20)
+    (listed,) = json.loads(home.run("list", job_id, "--json").stdout)["jobs"]
+    assert (listed["progress"], listed["progress_text"]) == (None, "text")
+    assert "● running" in (shown := home.on_terminal("list", job_id)[1])
+    assert shown.splitlines()[1].endswith("  text")
+    with (home.folder / "gate").open("w") as gate:
+        gate.write("go\n")
+    assert home.run("wait", job_id, "--timeout", "20s").returncode == 0
+    said = json.loads(home.run("result", job_id).stdout)
+    assert said == {"schema": 1, "fraction": 0.4, "text": "second of five"}
+
+
 def test_outside_of_a_job_a_sentence(home: Home) -> None:
     done = home.run("progress", "40%", "half")
     assert done.returncode == 2

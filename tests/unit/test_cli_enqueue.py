@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from jobrunner.cli.app import run
-from jobrunner.cli.enqueue_plan import Plan
 from jobrunner.cli.enqueue_result import failure_of, finish
 from jobrunner.cli.shared import Shared
 from jobrunner.envelope import MAX_JOB_BYTES
@@ -200,9 +199,7 @@ def _end(state: str = "succeeded", **facts: Any) -> End:
 
 
 def _finish(end: End, *, argv: list[str] | None = None, exit_code: bool = False, as_json: bool = False) -> int:
-    fields = {"argv": argv} if argv else {"task": "tasks:hello"}
-    plan = Plan(envelope=build(Wishes(job_id=ID), fields, None, "u@h"))
-    return finish(Shared(json=as_json), plan, end, {"id": ID}, exit_code=exit_code)
+    return finish(Shared(json=as_json), end, {"id": ID}, is_command=argv is not None, exit_code=exit_code)
 
 
 def test_a_functions_result_is_a_json_line(capsys: pytest.CaptureFixture[str]) -> None:

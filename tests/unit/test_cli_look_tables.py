@@ -183,6 +183,12 @@ def test_a_queue_without_a_worker_is_a_problem_once_something_waits() -> None:
     assert told(facts_of(queue)) == []
 
 
+def test_a_queue_that_is_full_is_a_problem_also_where_workers_may_not_be_asked() -> None:
+    queue = QueueFacts("video", Counts(queue="video"), ready=1200, consumers=1, full=1500)
+    sentence = "'video' is full (1,200 of at most 1,500 messages): new jobs are refused."
+    assert told(facts_of(queue, replies=None)) == [("error", sentence, "jobrunner worker -q video")]
+
+
 def test_a_queue_that_grows_while_every_slot_is_busy_is_a_problem() -> None:
     counts = Counts(queue="task_queue", in_per_s=22.0, out_per_s=18.4)
     queue = QueueFacts("task_queue", counts, ready=1204, consumers=2)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from jobrunner.broker.control import Reply, RunningJob
+from jobrunner.view.live import LiveFacts, LiveWorker, live_of_view
 from jobrunner.view.rows import ENDED, JobRow
-from jobrunner.view.why import LiveFacts, LiveWorker, explain_why, live_of_view, reason
+from jobrunner.view.why import explain_why, reason
 from tests.support import history
 from tests.support.history import IDS, NOW, TIMEOUT, a_view, queued, started
 
@@ -106,6 +107,30 @@ TABLE: list[tuple[JobRow, LiveFacts, int, str, str, str]] = [
         "starting",
         "it is the next on 'video', and 1 slot is free: it starts at this moment.",
         "jobrunner show k7f2m9xq",
+    ),
+    (
+        job(copy=1),
+        live(worker(), ready=12, full=15),
+        37,
+        "queue_full",
+        "its queue 'video' is full (12 of at most 15 messages); what comes from a delay goes in once there is room.",
+        "jobrunner worker -q video",
+    ),
+    (
+        job(due_at=NOW - 5),
+        live(ready=10, full=10),
+        0,
+        "queue_full",
+        "its queue 'video' is full (10 of at most 10 messages); what comes from a delay goes in once there is room.",
+        "jobrunner worker -q video",
+    ),
+    (
+        job(),
+        live(worker(), ready=10, full=10),
+        37,
+        "all_busy",
+        "all 4 slots on 'video' are busy; 37 jobs are before it.",
+        "jobrunner worker -q video",
     ),
     (
         job(created_at=NOW - 90),
