@@ -5,9 +5,11 @@ PYTHON := $(VENV)/bin/python
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 PYTEST := $(PYTHON) -m pytest
+TESTS := tests/unit tests/compat tests/typing tests/process tests/broker tests/acceptance tests/docs
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rabbitmq demo test check fmt fmt-check lint types imports pages unit process broker acceptance docs \
+.PHONY: help setup rabbitmq demo test test-failed check fmt fmt-check lint types imports pages unit process broker acceptance docs \
 	stress bench clean
 
 help: ## this list
@@ -29,8 +31,11 @@ rabbitmq: ## install RabbitMQ if it is missing; no system service is started
 demo: $(RUN) rabbitmq ## see it work: real jobs on a private RabbitMQ
 	@$(PYTHON) demo/run.py
 
-test: $(DEV) rabbitmq ## every test but the stress tests
-	$(PYTEST) tests/unit tests/compat tests/typing tests/process tests/broker tests/acceptance tests/docs
+test: $(DEV) rabbitmq ## every test but the stress tests, JOBS=3 at a time
+	$(PYTEST) --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS)
+
+test-failed: $(DEV) rabbitmq ## again, one by one, what failed in the last run
+	$(PYTEST) --last-failed --last-failed-no-failures none $(TESTS)
 
 check: fmt-check lint types imports pages unit ## what needs no broker: format, lint, types, imports, pages, unit tests
 

@@ -46,17 +46,49 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(names, values, ids=kinds, indirect=True, scope="session")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs Docker where none answers; the header of the run says so."""
-    if brokers.docker_answers() or brokers.docker_required():
-        return
-    left_out = [item for item in items if item.get_closest_marker("docker")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    """Leave out what needs Docker where none answers; share out the rest among the processes of a parallel run."""
+    if not (brokers.docker_answers() or brokers.docker_required()):
+        left_out = [item for item in items if item.get_closest_marker("docker")]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    # what takes long begins first, so that no process is left with it alone in the end
+    items.sort(key=lambda item: -SLOW.get(Path(item.path).stem, 0))
 
 
-def _a_broker(request: pytest.FixtureRequest) -> Iterator[TestBroker]:
+SLOW = {
+    "test_view_recorder": 9,
+    "test_ten_thousand": 8,
+    "test_broker_command": 7,
+    "test_sessions": 6,
+    "test_promises": 5,
+    "test_looking": 4,
+    "test_demo": 3,
+    "test_compose": 2,
+}
+"""Files of tests that take a minute or more, the longest with the highest number."""
+
+
+def _group(item: pytest.Item) -> str:
+    """What one process runs: the tests of a file, in tests/broker those of a file on one kind of broker."""
+    kind = getattr(item, "callspec", None) and item.callspec.params.get("broker")
+    return f"{Path(item.path).stem}-{kind}" if kind else Path(item.path).stem
+
+
+@pytest.fixture(scope="session")
+def _brokers() -> Iterator[dict[tuple[str, str], TestBroker]]:
+    """The brokers of this run by use and kind; each stays until the end, in whatever order the tests come."""
+    made: dict[tuple[str, str], TestBroker] = {}
+    yield made
+    for one in made.values():
+        one.remove()
+
+
+def _a_broker(request: pytest.FixtureRequest, use: str) -> TestBroker:
     kind = getattr(request, "param", None) or brokers.session_kinds()[0]
     if kind == "local" and not brokers.available("local") and brokers.docker_answers():
         kind = "rabbitmq-4"
@@ -65,20 +97,21 @@ def _a_broker(request: pytest.FixtureRequest) -> Iterator[TestBroker]:
         if os.environ.get("CI") == "true" or brokers.docker_required():
             pytest.fail(reason)
         pytest.skip(reason)
-    made = brokers.make(kind)
-    yield made
-    made.remove()
+    made: dict[tuple[str, str], TestBroker] = request.getfixturevalue("_brokers")
+    if (use, kind) not in made:
+        made[use, kind] = brokers.make(kind)
+    return made[use, kind]
 
 
 @pytest.fixture(scope="session")
-def broker(request: pytest.FixtureRequest) -> Iterator[TestBroker]:
+def broker(request: pytest.FixtureRequest) -> TestBroker:
     """The broker of this run. It is shared: a test that stops, kills or freezes one takes `own_broker`."""
-    yield from _a_broker(request)
+    return _a_broker(request, "shared")
 
 
 @pytest.fixture(scope="session")
-def _own_broker(request: pytest.FixtureRequest) -> Iterator[TestBroker]:
-    yield from _a_broker(request)
+def _own_broker(request: pytest.FixtureRequest) -> TestBroker:
+    return _a_broker(request, "own")
 
 
 @pytest.fixture

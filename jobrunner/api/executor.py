@@ -89,6 +89,7 @@ class JobrunnerExecutor(futures.Executor):
                 future.cancel()
         futures.wait(self._cancels.copy())
         if wait:
-            futures.wait(left)
+            # a cancelled future is done for its owner; `futures.wait` would wait for the end of its job
+            futures.wait([future for future in left if not future.cancelled()])
         if self._is_own:
             self._client.close()

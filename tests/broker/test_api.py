@@ -207,7 +207,7 @@ def test_a_job_is_cancelled_where_it_runs_and_before_it_starts(client: Client, t
     running.cancel("enough")
     with pytest.raises(JobCancelled):
         running.result(20)
-    waiting = client.options(delay=1).enqueue("tasks:until", str(tmp_path / "w"), str(tmp_path / "never"))
+    waiting = client.options(delay=60).enqueue("tasks:until", str(tmp_path / "w"), str(tmp_path / "never"))
     client.cancel(waiting.id)
     with pytest.raises(JobCancelled):
         waiting.result(20)
