@@ -88,7 +88,7 @@ class Handle:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ending.term_s):
                     await self._settled.wait()
-        process.signal_group(signal.SIGKILL)
+        process.kill_all()
         process.assume_exited()
         while not await process.exited_within(KILL_S):
             process.signal_group(signal.SIGKILL)

@@ -11,11 +11,16 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import IO, Final
 
+from jobrunner.execution.descent import living_descendants
+
 SHARED_VARIABLES: Final = (
     *("JOBRUNNER_URL", "JOBRUNNER_URL_FILE", "JOBRUNNER_AUTHKEY", "JOBRUNNER_AUTHKEY_FILE"),
     *("JOBRUNNER_TLS_CA_FILE", "JOBRUNNER_TLS_CERT_FILE", "JOBRUNNER_TLS_KEY_FILE", "JOBRUNNER_TLS_SERVER_NAME"),
 )
 """What `share_broker` leaves in the environment of jobs."""
+
+KILL_ROUNDS: Final = 20
+"""How often the descendants of a child are looked up while it is killed: they may start others until they are dead."""
 
 _FAILPOINT: Final = "JOBRUNNER_FAILPOINT"
 
@@ -84,6 +89,22 @@ class Process:
         if self._popen.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
+
+    def kill_all(self) -> None:
+        """SIGKILL to the group, and before to what has left it for a session of its own.
+
+        The child is stopped meanwhile: it takes in the orphans of those that are killed, and starts nothing new.
+        """
+        if self._popen.returncode is None and not self.exited:
+            self.signal_child(signal.SIGSTOP)
+            for _ in range(KILL_ROUNDS):
+                left = living_descendants(self.pid)
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+                if not left:
+                    break
+        self.signal_group(signal.SIGKILL)
 
     def signal_child(self, number: signal.Signals) -> None:
         """Signal the child alone."""

@@ -11,7 +11,9 @@ import pytest
 from jobrunner.execution.pool import Finished
 from jobrunner.outcome import Crashed, Failed, Interrupted, Rejected, Succeeded, TimedOut
 from tests.process.harness import assert_group_gone, once, result, running, several, written
+from tests.support.eventually import eventually
 from tests.support.jobs import SHELL_TREE, THREAD_SIGNALS
+from tests.support.worker import alive
 
 MIB = 1024 * 1024
 
@@ -201,6 +203,22 @@ def test_a_shell_tree_that_ignores_sigterm_is_gone_after_its_timeout() -> None:
     assert not end.ready
     assert_group_gone(end.ran.pid)
     assert 5.3 <= (end.ran.ended_at or 0) - end.ran.started_at < 7
+
+
+def test_what_left_its_session_and_ignores_sigterm_is_gone_after_the_timeout_too(tmp_path: Path) -> None:
+    marker = tmp_path / "pids"
+    stubborn = f"trap '' TERM; echo $$ >> {marker}; while :; do sleep 0.1; done"
+    tree = f'(setsid sh -c "{stubborn.replace("$", chr(92) + "$")}" &); {stubborn}'
+    end, clean = several(sh(tree, timeout_s=1.0), {"argv": ["true"]})
+    assert isinstance(end.outcome, TimedOut)
+    assert isinstance(clean.outcome, Succeeded)
+    pids = marker.read_text().split()
+    assert len(pids) == 2
+    eventually(lambda: all_gone(pids))
+
+
+def all_gone(pids: list[str]) -> None:
+    assert not any(alive(int(pid)) for pid in pids)
 
 
 def test_a_command_has_time_to_clean_up_before_it_is_killed() -> None:

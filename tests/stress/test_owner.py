@@ -129,7 +129,7 @@ def test_a_job_that_is_handed_back_does_not_wait_for_the_silence_of_its_worker(
 ) -> None:
     cli = make_commands(JOBRUNNER_URL=fresh_broker.url)
     with two_workers(cli, "--grace", "0s") as workers:
-        waiting = cli.start("enqueue", "tasks:slow", str(witness), "20", "--wait")
+        waiting = cli.start("enqueue", "tasks:slow", str(witness), "40", "--wait")
         wait_for_start(witness)
         let_it_run(LOST_AFTER_S + 5)  # by then they know each other
         owner_of(workers, witness).process.terminate()

@@ -49,6 +49,11 @@ def add(a, b):
     return a + b
 
 
+@job
+def shout(count):
+    return "x" * count
+
+
 @job(retries=2, backoff=0.1)
 def fails(witness):
     note(witness, "start")
