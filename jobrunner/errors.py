@@ -487,6 +487,15 @@ class AmbiguousId(JobrunnerError):
     hint_text = "more of its characters"
 
 
+class FilesExist(JobrunnerError):
+    """files: their names."""
+
+    code = "files_exist"
+    exit_code = 1
+    text = "Nothing was written: there is {files} already."
+    hint_text = "jobrunner init DIR"
+
+
 class ViewUnusable(JobrunnerError):
     """path, reason: the file in which this machine keeps its view of the ledger."""
 

@@ -271,6 +271,15 @@ async def queue_depth(connection: Connection, queue: str) -> tuple[int, int] | N
     return answer.method.message_count, answer.method.consumer_count
 
 
+async def on_throwaway(connection: Connection, ask: Callable[[AmqpChannel, Callable[[Any], None]], object]) -> Any:
+    """The answer to one question on a channel of its own; a refusal ends that channel and nothing else.
+
+    ask: sends it, with the callback for its answer. Raises: Missing for 404, otherwise JobrunnerError.
+    """
+    async with _throwaway(connection) as channel:
+        return await channel.ask(lambda done: ask(channel.amqp, done))
+
+
 async def delete_queue(connection: Connection, queue: str) -> int:
     """Delete a queue; gives how many messages went with it. Raises: Missing, PermissionRefused, BrokerLost."""
     async with _throwaway(connection) as channel:

@@ -60,19 +60,22 @@ class StreamReader:
         self._start: Start = "first"
         self._unacked = 0
         self._closed = False
+        self._on_attached: Callable[[], None] = lambda: None
 
-    def start(self, start: Start) -> None:
+    def start(self, start: Start, on_attached: Callable[[], None] = lambda: None) -> None:
         """Begin at that place. An offset past the end waits for new records; one before the beginning begins there.
 
-        Raises: BrokerLost when the connection is not open.
+        on_attached: called once the broker knows of this reader. Raises: BrokerLost when the connection is not open.
         """
         self._start = start
+        self._on_attached = on_attached
         self._connection.open_channel(self._consume, self._on_close)
 
     def _consume(self, channel: AmqpChannel) -> None:
         self._channel = channel
         channel.basic_qos(prefetch_count=self._window)
-        channel.basic_consume(self._stream, self._deliver, arguments={"x-stream-offset": self._start})
+        arguments = {"x-stream-offset": self._start}
+        channel.basic_consume(self._stream, self._deliver, arguments=arguments, callback=lambda _: self._on_attached())
 
     def _deliver(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._unacked += 1

@@ -22,7 +22,7 @@ Run jobs on one machine or many, through RabbitMQ.
 
 {sections}
 
-Every command: --help."""
+Every command: --help.  Bugs: paste the output of `jobrunner doctor --report`."""
 _COMPLETE = "_JOBRUNNER_COMPLETE"
 
 

@@ -34,6 +34,8 @@ COMMANDS: Final = {
     "workers": Entry("jobrunner.cli.workers:workers", "Operate", "list workers, ask them"),
     "dev": Entry("jobrunner.cli.dev:dev", "Set up", "try it now: broker + worker"),
     "broker": Entry("jobrunner.cli.broker:broker", "Set up", "a private RabbitMQ on this machine"),
+    "init": Entry("jobrunner.cli.init:init", "Set up", "write a configuration and a first job"),
+    "doctor": Entry("jobrunner.cli.doctor:doctor", "Set up", "check everything, from here to the workers"),
     "config": Entry("jobrunner.cli.config:config", "Set up", "what is configured, and where"),
     "completion": Entry("jobrunner.cli.completion:completion", "Set up", "completion for your shell"),
     "help": Entry("jobrunner.cli.help:help_command", "", "help on a command, filters, exit codes or errors"),

@@ -76,4 +76,5 @@ class Presence:
             ],
             jobs=jobs,
             stack=stack,
+            at=time.time(),
         )

@@ -24,9 +24,9 @@ Run      enqueue  map  worker
 Look     status  list  show  logs  result  wait  events
 Fix      retry  cancel  dead  audit
 Operate  queues  workers
-Set up   dev  broker  config  completion
+Set up   dev  broker  init  doctor  config  completion
 
-Every command: --help.
+Every command: --help.  Bugs: paste the output of `jobrunner doctor --report`.
 """
 
 

@@ -47,7 +47,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     "time_in_the_past": {"when": "2026-11-20 07:00 +01:00", "ago": "29 h", "suggestion": "tomorrow 07:00"},
     "time_ambiguous": {"when": "2027-10-31 02:30", "zone": "Europe/Berlin", "first": "+02:00", "second": "+01:00"},
     "options_clash": {"problem": "--delay and --at both say when."},
-    "run_differs": {"run": "crawl", "made_with": "curl -sf"},
+    "run_differs": {"run": "crawl", "made_with": "curl -sf {}"},
     "run_exists": {"run": "crawl"},
     "confirm_needed": {"action": "cancel 340 jobs", "target": "prod (rabbit.prod/jobs)"},
     "config_invalid": {"problem": "jobrunner.toml:14: unknown key 'prcs' in [worker]. Did you mean 'procs'?"},
@@ -63,6 +63,7 @@ SAMPLES: dict[str, dict[str, object]] = {
         "error": "TimeoutError: read timed out (tasks.py:31)",
     },
     "workers_silent": {"answered": 4, "expected": 6, "timeout": "2 s", "names": "web3-91c0 (seen 40s ago)"},
+    "ambiguous_id": {"word": "k7f2", "count": 2, "jobs": "k7f2m9xq resize (2m ago), k7f2c01b fetch (3d ago)"},
     "not_ended": {"job_id": "k7f2m9xq", "prefix": "k7f2", "state": "running"},
     "unconfirmed": {"timeout": "10 s", "job_id": "k7f2m9xq", "full_id": "k7f2m9xq4tzd8w1r"},
     "bug": {"what": "KeyError in map.py:212", "report": "/state/bug-1.txt"},
@@ -97,6 +98,9 @@ SENTENCES = {
     "time_in_the_past": "2026-11-20 07:00 +01:00 was 29 h ago.",
     "time_ambiguous": "2027-10-31 02:30 happens twice in Europe/Berlin.",
     "options_clash": "--delay and --at both say when.",
+    "no_inputs": "'map' has no inputs: nothing is piped in and there is no ':::'.",
+    "run_differs": "The run 'crawl' was made with: curl -sf {}",
+    "ambiguous_id": "'k7f2' fits 2 jobs: k7f2m9xq resize (2m ago), k7f2c01b fetch (3d ago).",
     "confirm_needed": "This would cancel 340 jobs on prod (rabbit.prod/jobs), and nobody is here to confirm.",
     "config_invalid": "jobrunner.toml:14: unknown key 'prcs' in [worker]. Did you mean 'procs'?",
     "app_import": "Cannot import 'tasks': No module named 'PIL' (tasks.py:3), with /venv/bin/python",
@@ -139,7 +143,7 @@ def _fields(row: type[JobrunnerError]) -> dict[str, object]:
 def test_each_row_renders_to_a_sentence_and_a_hint_without_a_brace(row: type[JobrunnerError]) -> None:
     error = row(**_fields(row))
     assert error.message
-    assert "{" not in error.message.replace("{w:1}", "")
+    assert "{" not in error.message.replace("{w:1}", "").replace("curl -sf {}", "")
     assert str(error) == error.message
     assert "{" not in error.hint.replace('{"w":1}', "").replace("{w:1}", "")
 
@@ -154,6 +158,12 @@ def test_codes_are_unique_and_exit_codes_are_those_of_the_table() -> None:
 def test_the_sentences_of_the_catalogue_are_word_for_word(code: str, sentence: str) -> None:
     row = next(row for row in ROWS if row.code == code)
     assert row(**_fields(row)).message == sentence
+
+
+def test_every_refusal_of_the_broker_has_its_sentence_here() -> None:
+    refusals = {row.code for row in ROWS if row.exit_code == errors.BrokerError.exit_code}
+    own = {"broker_lost", "queue_not_empty", "local_broker_ended", "local_port_taken"}  # made of the broker's own words
+    assert refusals - own <= set(SENTENCES)
 
 
 @pytest.mark.parametrize(("code", "hint"), HINTS.items())
