@@ -10,7 +10,7 @@ JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup rabbitmq demo test test-failed check fmt fmt-check lint types imports pages unit process broker acceptance docs \
-	stress bench clean
+	stress audit-deps bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,9 +77,14 @@ docs: $(DEV) rabbitmq ## do what the documentation says
 stress: $(DEV) rabbitmq ## minutes of kills and cuts; nothing may be lost
 	$(PYTEST) tests/stress
 
+audit-deps: $(DEV) ## known vulnerabilities in what is installed; asks PyPI's advisory service
+	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet pip-audit; }
+	@$(PYTHON) -m pip freeze --exclude-editable >.audit/installed.txt
+	.audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement .audit/installed.txt
+
 bench: $(RUN) rabbitmq ## measure; takes about two minutes
 	@$(PYTHON) bench/run.py
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache build dist .demo
+	rm -rf $(VENV) .audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache build dist .demo
 	find jobrunner tests demo bench docs examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """`jobrunner config show|path|check`: what holds, where it was found, whether it is right."""
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -10,6 +11,9 @@ from jobrunner.cli import out, table
 from jobrunner.cli.command import Command, Option, group, keys_of, option, pass_shared
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import ConfigInvalid, JobrunnerError
+
+_PASSWORD = re.compile(r"(://[^:/@\s]*):[^/\s]*@")
+"""In a URL that an option holds."""
 
 
 @group("config")
@@ -67,7 +71,7 @@ def _rows(shared: Shared) -> list[tuple[str, str, str]]:
             if value := os.environ.get(variable):
                 rows = [row for row in rows if row[0] != f"{name}.{key}"]
                 rows.append((f"{name}.{key}", value, variable))
-    return rows
+    return [(name, _PASSWORD.sub(r"\1:…@", value), origin) for name, value, origin in rows]
 
 
 def _shown(value: Any) -> str:

@@ -120,6 +120,21 @@ def test_a_job_from_this_machine_runs_in_the_container(stack: Stack, host: Comma
 def test_the_worker_is_an_unprivileged_user_that_can_write_nothing_but_tmp(stack: Stack) -> None:
     script = "id -u; for f in / /app /opt/jobrunner /tmp; do touch $f/x 2>/dev/null && echo $f; done; true"
     assert stack.compose("exec", "-T", "worker", "sh", "-c", script).split() == ["10001", "/tmp"]
+    inside = stack.compose("exec", "-T", "worker", "cat", "/proc/self/status", "/proc/mounts").splitlines()
+    facts = dict(line.split(":", 1) for line in inside if ":" in line and not line.startswith("/"))
+    assert (facts["CapEff"].strip("\t0"), facts["CapBnd"].strip("\t0"), facts["NoNewPrivs"].strip()) == ("", "", "1")
+    (root,) = [line.split()[3] for line in inside if line.split()[1:2] == ["/"]]
+    assert "ro" in root.split(",")
+
+
+def test_the_doctor_of_the_container_finds_nothing_wrong(stack: Stack) -> None:
+    rows = [
+        line.split("\t") for line in stack.compose("exec", "-T", "worker", "jobrunner", "doctor", "--fix").splitlines()
+    ]
+    found = {row[1]: row for row in rows}
+    assert {row[2] for row in rows} <= {"ok", "warning", "unknown"}, rows
+    assert (found["management"][2], found["policies"][2]) == ("ok", "ok")
+    assert "24h" in found["timeouts"][3]
 
 
 def test_commands_are_refused_unless_they_are_allowed(host: Commands) -> None:

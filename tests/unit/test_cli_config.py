@@ -108,3 +108,28 @@ def test_declare_prints_a_definitions_file_without_a_broker(capsys: pytest.Captu
     document = json.loads(capsys.readouterr().out)
     assert "emails" in {queue["name"] for queue in document["queues"]}
     assert {queue["vhost"] for queue in document["queues"]} == {"jobs"}
+
+
+def test_with_users_it_holds_their_rights_and_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["queues", "declare", "--print", "--users", "emails", "--url", "amqp://nowhere.invalid/jobs"]
+    assert run(words) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert {user["password_hash"] for user in document["users"]} == {""}
+    assert "change_password" in captured.err
+    (worker,) = [row for row in document["permissions"] if row["user"] == "jr_worker"]
+    assert worker["vhost"] == "jobs"
+    assert "|emails|" in worker["read"]
+    assert run(["queues", "declare", "--users"]) == 2
+    assert "--users goes with --print." in capsys.readouterr().err
+
+
+def test_a_password_in_the_url_of_an_option_is_not_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("jobrunner.toml").write_text('[doctor]\nmanagement = "http://app:first-secret@rabbit:15672"\n')
+    assert run(["config", "show"]) == 0
+    assert "doctor.management\thttp://app:…@rabbit:15672" in capsys.readouterr().out
+    monkeypatch.setenv("JOBRUNNER_DOCTOR_MANAGEMENT", "http://app:second:s@cret@rabbit:15672")
+    assert run(["--json", "config", "show"]) == 0
+    assert "cret" not in capsys.readouterr().out
