@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pika import exceptions
+from pika import BasicProperties, exceptions
 
 from jobrunner import envelope, events
 from jobrunner.broker import topology
@@ -278,6 +278,15 @@ async def on_throwaway(connection: Connection, ask: Callable[[AmqpChannel, Calla
     """
     async with _throwaway(connection) as channel:
         return await channel.ask(lambda done: ask(channel.amqp, done))
+
+
+def publish_invalid(channel: AmqpChannel, exchange: str, key: str) -> None:
+    """Publish what no broker takes: it closes the channel with 403 where the user may not publish there, else with 406.
+
+    Source: rabbit_channel.erl: the right on the exchange is looked up first, then the expiration is read; the right on
+    the key comes before it up to 4.0.2, and after it later.
+    """
+    channel.basic_publish(exchange, key, b"", BasicProperties(expiration="none"))
 
 
 async def delete_queue(connection: Connection, queue: str) -> int:

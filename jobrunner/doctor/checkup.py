@@ -17,7 +17,7 @@ from jobrunner.doctor.workers import workers
 from jobrunner.errors import JobrunnerError, PermissionRefused
 
 FIX_S: Final = 60.0
-_AFTER_LOGIN: Final = ["version", "rights", "entities", "alarms", "size", "round trip", "ladder", "ledger", "workers"]
+_AFTER_LOGIN: Final = ["version", "entities", "alarms", "rights", "size", "round trip", "ladder", "ledger", "workers"]
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ async def _at_broker(settings: Settings, wishes: Wishes, asking: Connection, api
     url = settings.url
     yield releases.release(asking.server_properties, is_loopback=url.is_loopback)
     patient = _Patient(settings, asking)
-    for check in await within("rights", patient.rights()):
+    for check in await within("rights", patient.probe()):
         yield check
     if wishes.fix:
         for check in await within("fix", patient.create(), FIX_S):
@@ -98,8 +98,16 @@ class _Patient:
     def _may_create(self) -> bool:
         return self._rights is not None and self._rights.create
 
-    async def rights(self) -> list[Check]:
+    async def probe(self) -> list[Check]:
+        """Rights without those that need a publish; told later."""
         self._rights = await rights.probe(self._asking)
+        return []
+
+    async def _rights_check(self, publishing: Connection | None) -> list[Check]:
+        if self._rights is None:
+            return []
+        if publishing is not None:
+            self._rights = await rights.with_keys(self._rights, publishing)
         return [rights.check(self._rights, user=self._url.user, vhost=self._url.vhost)]
 
     async def create(self) -> list[Check]:
@@ -119,6 +127,9 @@ class _Patient:
         sent = rounds.Rounds(self._asking, publishing)
         try:
             yield await sent.alarms()
+            takes_messages = sent.blocked is None
+            for check in await within("rights", self._rights_check(publishing if takes_messages else None)):
+                yield check
             if sent.blocked is not None:
                 yield unknown("rest", f"not tried while the broker takes nothing: {', '.join(_AFTER_LOGIN[4:])}")
                 return

@@ -2,7 +2,8 @@
 
 Each probe is something that RabbitMQ refuses or answers before anything changes: a binding that does not exist is
 removed (needs write on its target), a queue that does not exist is deleted (needs configure), a consumer with a broken
-argument is asked for (needs read).
+argument is asked for (needs read), a message with a broken expiration is published (needs write on the exchange; up to
+RabbitMQ 4.0.2 also for its key).
 """
 
 from typing import Any, Final
@@ -11,10 +12,20 @@ import msgspec
 
 from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection
+from jobrunner.broker.declare import publish_invalid
 from jobrunner.doctor.check import Check, error, ok, refusal
 
 _NOBODY: Final = f"{topology.P}.doctor-probe"
 _SOURCE: Final = "amq.fanout"
+
+
+_ID: Final = "0000000000000000"
+_BY_NAME: Final = ("", topology.DEFAULT_QUEUE)
+_TO_JOBS: Final = (topology.JOBS, topology.DEFAULT_QUEUE)
+_QUEUED: Final = (topology.EVENTS, f"queued.-.{_ID}")
+_ENDED: Final = (topology.EVENTS, f"succeeded.-.{_ID}")
+_CANCEL: Final = (topology.EVENTS, f"cancel.-.{_ID}")
+KEYS: Final = (_BY_NAME, _TO_JOBS, _QUEUED, _ENDED, _CANCEL)
 
 
 class Rights(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,18 +35,31 @@ class Rights(msgspec.Struct, frozen=True, kw_only=True):
     own_queue: bool
     write: frozenset[str]
     read: frozenset[str]
+    keys: frozenset[tuple[str, str]] | None = None
+    """(exchange, key) of `KEYS` to which it may publish; None: not asked, because the broker takes no messages."""
+
+    def _may_publish(self, exchange: str, key: str) -> bool:
+        return exchange in self.write and (self.keys is None or (exchange, key) in self.keys)
 
     @property
     def abilities(self) -> dict[str, bool]:
         """What can be done with them."""
-        publishes = {topology.EVENTS} <= self.write
-        to_all = {topology.JOBS, topology.EVENTS} <= self.write
+        by_name = self.keys is None or _BY_NAME in self.keys
+        to_jobs = self._may_publish(*_TO_JOBS)
         return {
             "create": self.create,
-            "enqueue": publishes and (self.own_queue or topology.JOBS in self.write),
-            "run jobs": self.own_queue and to_all and topology.DLX in self.write and topology.CANCELS in self.read,
+            "enqueue": (by_name or to_jobs) and self._may_publish(*_QUEUED),
+            "run jobs": self.own_queue
+            and to_jobs
+            and self._may_publish(*_ENDED)
+            and topology.DLX in self.write
+            and topology.CANCELS in self.read,
             "look": topology.LEDGER in self.read,
-            "retry and cancel": to_all and topology.DEAD in self.read and topology.LEDGER in self.read,
+            "retry and cancel": to_jobs
+            and self._may_publish(*_QUEUED)
+            and self._may_publish(*_CANCEL)
+            and topology.DEAD in self.read
+            and topology.LEDGER in self.read,
         }
 
 
@@ -71,6 +95,23 @@ async def _may_read(connection: Connection, queue: str) -> bool:
         channel.basic_consume(queue, lambda *_: None, arguments={"x-priority": "none"}, callback=done)
 
     return await refusal(connection, consume) is None
+
+
+async def with_keys(rights: Rights, publishing: Connection) -> Rights:
+    """The same, with what is allowed of `KEYS`. publishing: a connection on which the broker takes messages now.
+
+    Raises: TimeoutError; BrokerLost.
+    """
+    allowed = []
+    for exchange, key in KEYS:
+
+        def publish(channel: Any, _done: Any, exchange: str = exchange, key: str = key) -> None:
+            # refused for its expiration, after the rights were looked up and before it goes anywhere
+            publish_invalid(channel, exchange, key)
+
+        if await refusal(publishing, publish) is None:
+            allowed.append((exchange, key))
+    return msgspec.structs.replace(rights, keys=frozenset(allowed))
 
 
 def check(rights: Rights, *, user: str, vhost: str) -> Check:

@@ -18,7 +18,8 @@ from jobrunner.broker import declare, topology, users
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.publisher import Message, Publisher, Refused, Returned, Stored
 from jobrunner.broker.topology import P
-from jobrunner.config import BrokerUrl
+from jobrunner.config import BrokerUrl, Settings
+from jobrunner.doctor.checkup import Wishes, checkup
 from jobrunner.errors import PermissionRefused
 from jobrunner.local.files import password_hash
 from tests.broker.lab import in_loop
@@ -274,8 +275,11 @@ async def test_a_copy_of_a_job_cannot_be_slipped_to_another_queue(declared: Esta
             channel.exchange_declare("amq.topic", passive=True, callback=done)
 
         allowed = await found.may(ask)
-    version = tuple(int(number) for number in re.findall(r"\d+", declared.broker.version)[:3])
-    assert allowed == (version < (4, 0, 3))
+    assert allowed == (_version(declared.broker) < (4, 0, 3))
+
+
+def _version(broker: TestBroker) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", broker.version)[:3])
 
 
 def test_the_kinds_of_events_are_divided_among_the_users_without_a_rest() -> None:
@@ -370,3 +374,27 @@ def test_none_can_do_the_work_of_another(hands: Callable[..., Commands]) -> None
     assert viewer.run("queues", "purge", "task_queue", "--yes", code=3)
     assert hands("monitor").run("list", code=3)
     assert hands("producer").run("retry", "all", "--yes", code=3)
+
+
+RIGHTS = {
+    "submitter": "may enqueue; not create, run jobs, look, retry and cancel",
+    "producer": "may enqueue; not create, run jobs, look, retry and cancel",
+    "worker": "may run jobs; not create, enqueue, look, retry and cancel",
+    "viewer": "may look; not create, enqueue, run jobs, retry and cancel",
+    "operator": "may enqueue, look, retry and cancel; not create, run jobs",
+}
+
+
+@pytest.mark.parametrize("role", RIGHTS)
+@in_loop
+async def test_the_doctor_says_what_each_may_do_and_calls_none_of_it_broken(declared: Estate, role: str) -> None:
+    route = "jobs" if role in ("submitter", "operator") else "queues"
+    url = msgspec.structs.replace(declared.url(role), route=route)
+    found = {check.name: check async for check in checkup(Settings(url=url, connect_timeout_s=20), Wishes())}
+    wanted = RIGHTS[role]
+    if role == "worker" and _version(declared.broker) >= (4, 0, 3):  # the right on a key cannot be looked up there
+        wanted = "may enqueue, run jobs; not create, look, retry and cancel"
+    assert found["rights"].text == f"jr_{role} {wanted}"
+    assert [check for check in found.values() if check.level == "error"] == []
+    assert found["entities"].level == "ok"
+    assert found["ledger"].level == ("ok" if role == "operator" else "unknown")
