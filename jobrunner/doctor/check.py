@@ -10,7 +10,7 @@ from jobrunner.broker import declare
 from jobrunner.broker.connection import Connection
 from jobrunner.errors import JobrunnerError, PermissionRefused
 
-CHECK_S: Final = 8.0
+CHECK_S: Final = 15.0
 """Bound of one check at the broker, so that a silent broker cannot hold the whole."""
 
 

@@ -21,10 +21,10 @@ from jobrunner.envelope import MAX_JOB_BYTES
 from jobrunner.errors import BrokerBlocked, JobrunnerError, PermissionRefused
 
 PROBE_TYPE: Final = "jobrunner.probe"
-ANSWER_S: Final = 5.0
+ANSWER_S: Final = 10.0
 DELAY_S: Final = 1.6
 LATE_S: Final = 2.0
-LADDER_S: Final = 5.0
+LADDER_S: Final = 12.0
 _FORBIDDEN, _TOO_LARGE = 403, 406
 
 

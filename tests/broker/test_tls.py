@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from jobrunner.errors import JobrunnerError
 from jobrunner.local import probe
 from tests.broker.lab import Inbox, in_loop
 from tests.support.broker import TestBroker
+from tests.support.command import Commands
 
 ANY_CERT = "{verify, verify_none}"
 DEMANDS = "{verify, verify_peer}, {fail_if_no_peer_cert, true}"
@@ -175,6 +177,35 @@ async def test_a_certificate_that_is_away_for_a_moment_does_not_end_a_worker(rea
     assert down.error.message.endswith("renewed.pem: No such file or directory.")
     assert down.retry_in_s is not None
     await connection.close()
+
+
+def test_commands_a_worker_and_the_doctor_use_the_table_tls(realm: Realm, tmp_path: Path) -> None:
+    shutil.copytree(realm.folder, tmp_path / "tls")
+    files = {"ca_file": "tls/ca.pem", "cert_file": "tls/client.crt", "key_file": "tls/client.key"}
+    lines = [f'{key} = "{value}"' for key, value in files.items()]
+    (tmp_path / "jobrunner.toml").write_text("\n".join(["[tls]", *lines]))
+    (tmp_path / "tasks.py").write_text("from jobrunner import job\n\n\n@job\ndef add(a, b):\n    return a + b\n")
+    found = realm.broker.parsed
+    address = f"{realm.host}:{realm.ports['demanding']}"
+    url = f"amqps://{found.user}:{found.password}@{address}/{found.vhost}"
+    commands = Commands(tmp_path, {"JOBRUNNER_URL": url})
+    queue = f"tls-{realm.ports['demanding']}"
+    job_id = commands.run("enqueue", "-q", queue, "tasks:add", "2", "3").stdout.strip()
+    commands.run("worker", "--burst", "-p", "1", "-q", queue, "-A", "tasks")
+    assert commands.run("result", job_id).stdout == "5\n"
+    rows = [line.split("\t") for line in commands.run("doctor", code=None).stdout.splitlines()]
+    seen = {row[1]: row[2:] for row in rows}
+    assert seen["tls"][0] == "ok"
+    assert seen["tls"][1].startswith("TLSv1.3, certificate until ")
+    assert seen["login"][0] == "ok"
+
+    refused = commands.run("list", code=3, env={"JOBRUNNER_TLS_CA_FILE": "tls/other.pem"})
+    assert refused.stderr.startswith(
+        "error: The broker's certificate comes from an authority that is not in tls/other.pem"
+    )
+    assert found.password not in refused.stderr
+    missing = commands.run("list", code=2, env={"JOBRUNNER_TLS_CA_FILE": "none.pem"})
+    assert missing.stderr.startswith("error: [tls] ca_file none.pem: No such file or directory.")
 
 
 @pytest.fixture
