@@ -46,10 +46,11 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Auditor:
-    """One audit. may_look: whether queues may be looked through where counts do not tell."""
+    """One audit. may_look: whether queues may be looked through where counts do not tell. pause_s: before a second."""
 
-    def __init__(self, store: Store, client: Client, *, may_look: bool = True) -> None:
+    def __init__(self, store: Store, client: Client, *, may_look: bool = True, pause_s: float = PAUSE_S) -> None:
         self._store = store
+        self._pause_s = pause_s
         self._client = client
         self._may_look = may_look
         self._queues: set[str] = set()
@@ -58,7 +59,7 @@ class Auditor:
         """Count, and where something is missing look closer. Raises: the broker's errors."""
         facts, people = await self._take()
         if _is_short(people, facts):
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(self._pause_s)
             before = people
             facts, people = await self._take()
             report = self._report(facts, people)

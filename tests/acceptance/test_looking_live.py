@@ -1,5 +1,6 @@
 """Commands that look at what goes on: live output, waiting, watching, following, also while the broker restarts."""
 
+import itertools
 import json
 import re
 import signal
@@ -218,19 +219,28 @@ def test_watching_and_following_survive_a_restart_of_the_broker(tmp_path: Path, 
         elsewhere = Home(home.folder / "elsewhere", url=own_broker.url)
         with (
             running(elsewhere, "wait", job_id) as waiting,
+            running(home, "enqueue", "tasks:hold", str(gate), "--tag", "other", "--wait") as enqueueing,
             running(home, "logs", "-f", job_id) as following,
             running(home, "events", "--follow", "--since", "1h", "--kind", "started,succeeded") as events,
         ):
             assert next(lines_of(following)) == "holding\n"
             assert next(lines_of(events)).split("\t")[1:3] == ["started", job_id]
             eventually(lambda: _has_looked(elsewhere), LIMIT_S)
+            eventually(lambda: _runs(home, "tag:other"), LIMIT_S, interval_s=0.1)
             own_broker.restart()
             gate.touch()
             out, err = waiting.communicate(timeout=LIMIT_S)
             assert (waiting.returncode, out.split("\t")[:2]) == (0, [job_id, "succeeded"]), err
             assert following.wait(LIMIT_S) == 0
             assert list(lines_of(following)) == ["let go\n"]
-            assert next(lines_of(events)).split("\t")[1:3] == ["succeeded", job_id]
+            out, err = enqueueing.communicate(timeout=LIMIT_S)
+            assert (enqueueing.returncode, out) == (0, '"held"\n'), err
+            ended = {tuple(line.split("\t")[1:3]) for line in itertools.islice(lines_of(events), 3)}
+            assert ("succeeded", job_id) in ended
+
+
+def _runs(home: Home, word: str) -> None:
+    assert "\trunning\t" in home.run("list", word).stdout
 
 
 def _has_looked(home: Home) -> None:
@@ -249,6 +259,40 @@ def test_status_and_list_are_drawn_again_and_again(home: Home, queue_name: str) 
         assert [frame["queues"][0]["ready"] for frame in shown] == [1, 1]
         watching.send_signal(signal.SIGINT)
         assert watching.wait(LIMIT_S) == 130
+
+
+def test_on_a_terminal_what_is_watched_is_drawn_on_an_empty_screen_until_ctrl_c(home: Home, queue_name: str) -> None:
+    queued(home, "-q", queue_name, "tasks:text")
+    for command, title in (("status", "QUEUE "), ("list", "ID ")):
+        filters = (queue_name,) if command == "status" else (f"queue:{queue_name}",)
+        code, text = home.on_terminal(
+            command, *filters, "--watch", "0.2s", until=lambda text, title=title: text.count(title) >= 3
+        )
+        assert code == 130
+        frames = text.split("\x1b[H\x1b[2J\x1b[3J")[1:]
+        assert len(frames) >= 3
+        assert all(title in frame and queue_name[:20] in frame for frame in frames[:3]), text
+
+
+def test_on_a_terminal_enqueue_and_follow_shows_output_and_end(home: Home, queue_name: str) -> None:
+    gate = home.folder / "gate"
+    with home.worker("-q", queue_name):
+        eventually(lambda: _has_consumers(home, queue_name), interval_s=0.1)
+        follow = ("enqueue", "-q", queue_name, "tasks:hold", str(gate), "-f")
+
+        def opens(text: str) -> bool:
+            if "holding\n" in text:
+                gate.touch()
+            return False
+
+        code, text = home.on_terminal(*follow, until=opens)
+        assert code == 0
+        assert re.fullmatch(r"holding\nlet go\n✓ \w{8} succeeded  \S+\n", text), text
+        gate.unlink()
+        code, text = home.on_terminal(*follow, until=lambda text: "holding\n" in text)
+        gate.touch()
+        assert code == 130
+        assert re.search(r"\n(\^C)?(\w{8}) goes on\. jobrunner wait \w{4}\n$", text), text
 
 
 def test_events_are_followed_as_they_come(home: Home, queue_name: str) -> None:

@@ -1,10 +1,13 @@
 """Audit against real brokers: what is lost is named, what is not is not, and repair puts it right, once."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
+import pytest
 
 from jobrunner import envelope as envelopes
 from jobrunner import events
@@ -16,7 +19,8 @@ from jobrunner.envelope import Envelope, State, state_of
 from jobrunner.fixing.auditing import Auditor
 from jobrunner.fixing.findings import Report
 from jobrunner.fixing.repairing import Repairer
-from tests.broker.lab import delayed, in_loop, lab, to_queue
+from tests.broker.lab import delayed, in_loop, lab, on_channel, to_queue
+from tests.support.broker import TestBroker
 from tests.support.made import (
     a_job,
     cancelled_event,
@@ -27,15 +31,43 @@ from tests.support.made import (
     queued_event,
     synced,
 )
+from tests.support.world import own_vhost
 
 QUEUE = "work.1"
 AGO_S = 60.0
+PAUSE_S = 0.2
+
+
+@pytest.fixture(scope="module")
+def own(broker: TestBroker) -> Iterator[str]:
+    """A virtual host of these tests. To make one takes seconds, so they share it."""
+    with own_vhost(broker, f"audit-{uuid4().hex[:6]}") as url:
+        yield url
+
+
+@pytest.fixture
+def empty(own: str) -> str:
+    """It, with no queue of jobs, no message and no ledger."""
+
+    @in_loop
+    async def clear() -> None:
+        async with Client(parse_url(own)) as client:
+            for queue in (QUEUE, topology.LEDGER, topology.CANCELS, topology.DEAD, topology.UNROUTED):
+                with contextlib.suppress(declare.Missing):
+                    await declare.delete_queue(client.connection, queue)
+            if await declare.queue_depth(client.connection, topology.level(0)) is not None:
+                for number in range(topology.LEVELS):
+                    level = topology.level(number)
+                    await on_channel(client.connection, lambda ch, done, q=level: ch.queue_purge(q, callback=done))
+
+    clear()
+    return own
 
 
 async def audited(url: BrokerUrl, folder: Path, *, may_look: bool = True, repair: bool = False) -> Report:
     with await synced(folder / "view.sqlite", url) as store:
         async with Client(url) as client:
-            report = await Auditor(store, client, may_look=may_look).run()
+            report = await Auditor(store, client, may_look=may_look, pause_s=PAUSE_S).run()
             if repair:
                 repairer = Repairer(store, client)
                 await repairer.run(report)
@@ -53,7 +85,8 @@ async def store_in(url: BrokerUrl, *jobs: Envelope) -> None:
     """Put jobs into their queue, without a word to the ledger."""
     async with Client(url) as client:
         for queue in {job.job.queue for job in jobs}:
-            await declare.ensure_ladder(client.connection, queue)
+            if any(job.state.not_before_ms for job in jobs):
+                await declare.ensure_ladder(client.connection, queue)
             await declare.ensure_user_queue(client.connection, queue)
     messages = [delayed(job, 3600) if job.state.not_before_ms else to_queue(job) for job in jobs]
     await publish(url, messages)
@@ -69,8 +102,8 @@ def some(count: int) -> list[Envelope]:
 
 
 @in_loop
-async def test_where_nothing_is_lost_the_numbers_agree(make_vhost: Callable[..., str], tmp_path: Path) -> None:
-    url = parse_url(make_vhost())
+async def test_where_nothing_is_lost_the_numbers_agree(empty: str, tmp_path: Path) -> None:
+    url = parse_url(empty)
     waiting, later, cancelled = some(3), [later_job(), later_job()], a_job(QUEUE)
     await store_in(url, *waiting, *later)
     await make_dead(url, a_job(QUEUE))
@@ -85,10 +118,8 @@ async def test_where_nothing_is_lost_the_numbers_agree(make_vhost: Callable[...,
 
 
 @in_loop
-async def test_what_is_missing_from_a_queue_is_named_and_repaired_once(
-    make_vhost: Callable[..., str], tmp_path: Path
-) -> None:
-    url = parse_url(make_vhost())
+async def test_what_is_missing_from_a_queue_is_named_and_repaired_once(empty: str, tmp_path: Path) -> None:
+    url = parse_url(empty)
     there, lost = some(5), some(2)
     await store_in(url, *there)
     await publish(url, [queued_event(*there, *lost, ago_s=AGO_S)])
@@ -113,10 +144,8 @@ def str_of(url: BrokerUrl) -> str:
 
 
 @in_loop
-async def test_an_empty_queue_proves_by_itself_and_delayed_jobs_are_counted(
-    make_vhost: Callable[..., str], tmp_path: Path
-) -> None:
-    url = parse_url(make_vhost())
+async def test_an_empty_queue_proves_by_itself_and_delayed_jobs_are_counted(empty: str, tmp_path: Path) -> None:
+    url = parse_url(empty)
     waiting, later = some(2), [later_job(), later_job()]
     await publish(url, [queued_event(*waiting, *later, ago_s=AGO_S)])
     report = await audited(url, tmp_path, may_look=False)
@@ -129,10 +158,8 @@ async def test_an_empty_queue_proves_by_itself_and_delayed_jobs_are_counted(
 
 
 @in_loop
-async def test_a_silent_worker_that_could_have_the_job_leaves_it_unproven(
-    make_vhost: Callable[..., str], tmp_path: Path
-) -> None:
-    url = parse_url(make_vhost())
+async def test_a_silent_worker_that_could_have_the_job_leaves_it_unproven(empty: str, tmp_path: Path) -> None:
+    url = parse_url(empty)
     (job,) = some(1)
     worker = events.Worker(
         at=time.time(),
@@ -154,10 +181,8 @@ async def test_a_silent_worker_that_could_have_the_job_leaves_it_unproven(
 
 
 @in_loop
-async def test_what_the_broker_gave_up_and_what_had_no_queue_is_named_and_put_right(
-    make_vhost: Callable[..., str], tmp_path: Path
-) -> None:
-    url = parse_url(make_vhost())
+async def test_what_the_broker_gave_up_and_what_had_no_queue_is_named_and_put_right(empty: str, tmp_path: Path) -> None:
+    url = parse_url(empty)
     given_up, unrouted, gone_on = some(3)
     by_broker = Message(topology.DLX, QUEUE, given_up.body, given_up.job.id, envelopes.JOB_TYPE, 4)
     nowhere = job_message(unrouted, topology.JOBS, "no-such-queue")
@@ -185,10 +210,8 @@ async def test_what_the_broker_gave_up_and_what_had_no_queue_is_named_and_put_ri
 
 
 @in_loop
-async def test_a_dead_job_without_a_letter_is_noted_and_not_lost(
-    make_vhost: Callable[..., str], tmp_path: Path
-) -> None:
-    url = parse_url(make_vhost())
+async def test_a_dead_job_without_a_letter_is_noted_and_not_lost(empty: str, tmp_path: Path) -> None:
+    url = parse_url(empty)
     (job,) = some(1)
     await publish(url, [queued_event(job, ago_s=AGO_S), dead_event(job)])
     report = await audited(url, tmp_path)

@@ -1,11 +1,13 @@
 """The command as people run it: in a process of its own, with or without a terminal."""
 
+import fcntl
 import os
 import pty
 import select
 import subprocess
+import termios
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,21 +84,27 @@ class Home:
         """What the background command has written to stderr."""
         return (self.folder / "err.txt").read_text()
 
-    def on_terminal(self, *args: str) -> tuple[int, str]:
-        """Run the command on a terminal of 100 columns: its exit code and all it wrote there, lines ended by LF."""
+    def on_terminal(
+        self, *args: str, until: Callable[[str], bool] | None = None, environ: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Run the command on a terminal of 100 columns: its exit code and all it wrote there, lines ended by LF.
+
+        until: given what it has written so far, whether that is enough; then Ctrl-C is pressed.
+        """
         primary, secondary = pty.openpty()
         process = subprocess.Popen(
             [*COMMAND, *args],
             cwd=self.folder,
-            env=self.environ | {"NO_COLOR": "1"},
+            env=self.environ | {"NO_COLOR": "1"} | dict(environ or {}),
             stdin=secondary,
             stdout=secondary,
             stderr=secondary,
             start_new_session=True,
+            preexec_fn=_take_terminal,  # noqa: PLW1509 - nothing here runs in threads
         )
         os.close(secondary)
         try:
-            text = _read_all(primary)
+            text = _read_all(primary, until)
             return process.wait(LIMIT_S), text.replace("\r\n", "\n")
         finally:
             process.kill()
@@ -104,7 +112,12 @@ class Home:
             os.close(primary)
 
 
-def _read_all(handle: int) -> str:
+def _take_terminal() -> None:
+    """Its stdin is its terminal, so that Ctrl-C there is a signal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _read_all(handle: int, until: Callable[[str], bool] | None) -> str:
     """Everything until the other side is closed."""
     text = b""
     deadline = time.monotonic() + LIMIT_S
@@ -118,4 +131,7 @@ def _read_all(handle: int) -> str:
         if not chunk:
             break
         text += chunk
+        if until is not None and until(text.decode(errors="ignore").replace("\r\n", "\n")):
+            os.write(handle, b"\x03")
+            until = None
     return text.decode()
