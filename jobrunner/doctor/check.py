@@ -52,8 +52,9 @@ def of_error(name: str, exc: JobrunnerError) -> Check:
     return Check(name=name, level="error", text=exc.message, fix=exc.hint or None, code=exc.code)
 
 
-async def within(name: str, work: Coroutine[Any, Any, list[Check]], timeout_s: float = CHECK_S) -> list[Check]:
+async def within(name: str, work: Coroutine[Any, Any, list[Check]], timeout_s: float | None = None) -> list[Check]:
     """What `work` finds; an error of the broker, or no answer in time, is a finding too."""
+    timeout_s = CHECK_S if timeout_s is None else timeout_s
     try:
         async with asyncio.timeout(timeout_s):
             return await work
@@ -61,6 +62,15 @@ async def within(name: str, work: Coroutine[Any, Any, list[Check]], timeout_s: f
         return [error(name, f"no answer from the broker within {timeout_s:g} s")]
     except JobrunnerError as exc:
         return [of_error(name, exc)]
+
+
+async def one(name: str, work: Coroutine[Any, Any, Check], timeout_s: float) -> Check:
+    """The same for a check that finds one thing. timeout_s: beyond the bounds that it has itself."""
+
+    async def as_list() -> list[Check]:
+        return [await work]
+
+    return (await within(name, as_list(), timeout_s))[0]
 
 
 Ask = Callable[[Any, Callable[[Any], None]], object]

@@ -10,13 +10,16 @@ from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection
 from jobrunner.config import Settings
 from jobrunner.doctor import entities, machine, reach, releases, rights, rounds
-from jobrunner.doctor.check import CHECK_S, Check, error, of_error, ok, unknown, within
+from jobrunner.doctor.check import Check, error, of_error, ok, one, unknown, within
 from jobrunner.doctor.management import Api
 from jobrunner.doctor.told import Told
 from jobrunner.doctor.workers import workers
 from jobrunner.errors import JobrunnerError, PermissionRefused
 
 FIX_S: Final = 60.0
+WHOLE_S: Final = 30.0
+"""Bound of a check that has bounds of its own for each of its steps."""
+
 _AFTER_LOGIN: Final = ["version", "entities", "alarms", "rights", "size", "round trip", "ladder", "ledger", "workers"]
 
 
@@ -68,21 +71,29 @@ async def _at_broker(settings: Settings, wishes: Wishes, asking: Connection, api
             yield check
     for check in await within("entities", patient.entities()):
         yield check
-    publishing = Connection(url, role="doctor", notify=lambda _: None, connect_timeout_s=settings.connect_timeout_s)
-    try:
-        await publishing.connect_once()
-    except JobrunnerError as exc:
-        yield of_error("alarms", exc)
-        return
-    try:
-        async for check in patient.publish(publishing):
-            yield check
-    finally:
-        await publishing.close()
+    async for check in _publishing(settings, patient):
+        yield check
     told = Told(api, is_private=url.is_local_broker)
     yield await told.ask()
     for check in (told.timeouts(), told.policies(), *told.disk(), *([clock] if (clock := told.clock()) else [])):
         yield check
+
+
+async def _publishing(settings: Settings, patient: "_Patient") -> AsyncIterator[Check]:
+    """What needs a publish, on a connection of its own: an alarm stops it for good."""
+    connection = Connection(
+        settings.url, role="doctor", notify=lambda _: None, connect_timeout_s=settings.connect_timeout_s
+    )
+    try:
+        await connection.connect_once()
+    except JobrunnerError as exc:
+        yield of_error("alarms", exc)
+        return
+    try:
+        async for check in patient.publish(connection):
+            yield check
+    finally:
+        await connection.close()
 
 
 class _Patient:
@@ -126,14 +137,14 @@ class _Patient:
         """Everything that needs a publish, on a connection that an alarm may stop."""
         sent = rounds.Rounds(self._asking, publishing)
         try:
-            yield await sent.alarms()
+            yield await one("alarms", sent.alarms(), WHOLE_S)
             takes_messages = sent.blocked is None
             for check in await within("rights", self._rights_check(publishing if takes_messages else None)):
                 yield check
             if sent.blocked is not None:
                 yield unknown("rest", f"not tried while the broker takes nothing: {', '.join(_AFTER_LOGIN[4:])}")
                 return
-            yield await sent.size()
+            yield await one("size", sent.size(), WHOLE_S)
             async for check in self._travel(sent):
                 yield check
         finally:
@@ -152,14 +163,13 @@ class _Patient:
         if refused is not None:
             yield unknown("round trip", "not tried: this user may not read what comes through the jobs exchange")
         else:
-            yield await sent.jobs()
-            not_there = unknown("ladder", "not tried: it is not there", "jobrunner doctor --fix")
-            yield await sent.ladder() if found.has_ladder else not_there
-        yield await sent.ledger()
+            yield await one("round trip", sent.jobs(), WHOLE_S)
+            if found.has_ladder:
+                yield await one("ladder", sent.ladder(), WHOLE_S)
+            else:
+                yield unknown("ladder", "not tried: it is not there", "jobrunner doctor --fix")
+        yield await one("ledger", sent.ledger(), WHOLE_S)
 
     async def _workers(self, publishing: Connection) -> list[Check]:
         found, _ = await workers(publishing)
         return found
-
-
-__all__ = ["CHECK_S", "Wishes", "checkup"]

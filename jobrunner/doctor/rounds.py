@@ -14,7 +14,7 @@ from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.explain import explain
 from jobrunner.broker.probing import CONTROL_KEY, QUEUES_KEY
-from jobrunner.broker.publisher import Answer, Message, Publisher, Refused, Returned, Stored
+from jobrunner.broker.publisher import Answer, Message, Publisher, Refused, Returned, Stored, Unknown
 from jobrunner.broker.stream import Record, StreamReader
 from jobrunner.doctor.check import Check, error, of_error, ok, unknown, warning
 from jobrunner.envelope import MAX_JOB_BYTES
@@ -66,18 +66,17 @@ class Rounds:
             if self._publishing.blocked is not None:
                 self.blocked = self._publishing.blocked
                 return of_error("alarms", BrokerBlocked(alarm=self.blocked))
-            if answer is None:
+            if answer is None or isinstance(answer, Unknown):
                 self.blocked = "no answer"
-                return error(
-                    "alarms", f"a message was not confirmed within {ANSWER_S:g} s", "rabbitmq-diagnostics alarms"
-                )
+                why = f" within {ANSWER_S:g} s" if answer is None else f": {answer.reason}"
+                return error("alarms", f"a message was not confirmed{why}", "rabbitmq-diagnostics alarms")
         return ok("alarms", "it takes messages")
 
     async def _nowhere(self) -> tuple[str, str]:
         """Where this user may publish what nobody gets."""
         for place in (("", QUEUES_KEY), (topology.CONTROL, CONTROL_KEY)):
             answer = await self._bounded(self._publish(*place, b""))
-            if answer is None or isinstance(answer, Stored | Returned):
+            if not isinstance(answer, Refused):
                 return place
         return "", ""
 

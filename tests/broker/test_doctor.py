@@ -10,6 +10,8 @@ import pytest
 
 from jobrunner.broker import topology
 from jobrunner.config import BrokerUrl, Settings, parse_url
+from jobrunner.doctor import check as checks
+from jobrunner.doctor import checkup as checkups
 from jobrunner.doctor import rounds
 from jobrunner.doctor.check import Check
 from jobrunner.doctor.checkup import Wishes, checkup
@@ -166,6 +168,25 @@ async def test_silence_at_any_stage_ends_in_time(broker: TestBroker) -> None:
         assert found["port"].level == "ok"
         assert found["login"].code == "broker_timeout"
         assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("how", ["stall", "cut"])
+@in_loop
+async def test_a_broker_that_goes_away_in_the_midst_is_told_not_raised(
+    broker: TestBroker, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((checks, "CHECK_S"), (checkups, "WHOLE_S"), (rounds, "ANSWER_S")):
+        monkeypatch.setattr(module, name, 1.0)
+    async with Proxy(broker.url) as proxy:
+        settings = Settings(url=parse_url(proxy.url), connect_timeout_s=2.0)
+        found = []
+        async for check in checkup(settings, Wishes(management="http://127.0.0.1:1")):
+            found.append(check)
+            if check.name == "version":
+                proxy.stall() if how == "stall" else proxy.cut()
+                proxy.refusing = True
+    assert any(check.level == "error" for check in found)
+    assert found[-1].name == "policies"
 
 
 def test_the_management_api_tells_of_policies_that_drop_messages(
