@@ -25,6 +25,10 @@ ASK: Final = r"all|probe|(worker|host|queue)\..+"
 ANSWER: Final = r"(reply|log)\.[0-9a-z]+"
 """Keys of the control exchange: questions to workers, and what they answer."""
 
+WORKERS_ASK: Final = r"queue\..+"
+WORKERS_HEAR: Final = r"reply\.[0-9a-z]+"
+"""Workers ask each other who runs a redelivered job (`worker/leases.py`)."""
+
 CONNECTIONS: Final = {"producer": 200, "worker": 100}
 
 _J: Final = re.escape(P)
@@ -88,7 +92,7 @@ def roles(queues: Sequence[str]) -> list[Role]:
                 *to_jobs,
                 *later,
                 (topology.EVENTS, _written(workers_kinds()), ""),
-                (topology.CONTROL, ANSWER, ASK),
+                (topology.CONTROL, f"{ANSWER}|{WORKERS_ASK}", f"{ASK}|{WORKERS_HEAR}"),
             ),
         ),
         Role(name="viewer", purpose="look", read=rf"{_J}\.(ledger|cancels)"),

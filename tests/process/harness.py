@@ -35,7 +35,7 @@ class Harness:
         self.told.append(message)
         self._changed.set()
 
-    async def expect(self, kind: type[M], timeout_s: float = 15.0) -> M:
+    async def expect(self, kind: type[M], timeout_s: float = 40.0) -> M:
         """The next message of that kind, taken out of what was told."""
         async with asyncio.timeout(timeout_s):
             while True:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import subprocess
 import termios
@@ -15,6 +16,7 @@ from tests.support.command import COMMAND, ROOT
 from tests.support.eventually import eventually
 
 LIMIT_S = 60.0
+READING = re.compile(r"(\rreading the ledger[^\r\n]*\x1b\[K)+\r\x1b\[K")
 
 
 class Home:
@@ -87,7 +89,9 @@ class Home:
     def on_terminal(
         self, *args: str, until: Callable[[str], bool] | None = None, environ: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Run the command on a terminal of 100 columns: its exit code and all it wrote there, lines ended by LF.
+        """Run the command on a terminal of 100 columns: its exit code and what stays there, lines ended by LF.
+
+        A slow machine draws how far the view has read; that line is wiped again.
 
         until: given what it has written so far, whether that is enough; then Ctrl-C is pressed.
         """
@@ -104,7 +108,7 @@ class Home:
         )
         os.close(secondary)
         try:
-            text = _read_all(primary, until)
+            text = READING.sub("", _read_all(primary, until))
             return process.wait(LIMIT_S), text.replace("\r\n", "\n")
         finally:
             process.kill()
