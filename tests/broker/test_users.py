@@ -129,7 +129,7 @@ READS = {
 }
 BINDS = {
     "producer": {(topology.EVENTS, f"{kind}.*.k7f2m9xq4tzd8w1r") for kind in ("succeeded", "dead")},
-    "worker": {(topology.CONTROL, "all"), (topology.CONTROL, "worker.a"), (topology.CONTROL, "queue.task_queue")},
+    "worker": {(topology.CONTROL, key) for key in ("all", "worker.a", "queue.task_queue", "reply.k7f2m9xq4tzd8w1r")},
     "operator": {
         *((topology.EVENTS, f"{kind}.*.k7f2m9xq4tzd8w1r") for kind in ("succeeded", "dead")),
         *((topology.CONTROL, f"{word}.k7f2m9xq4tzd8w1r") for word in ("reply", "log")),
@@ -143,7 +143,7 @@ EVENTS = {
 }
 CONTROL = {
     "submitter": {"probe"},
-    "worker": {"reply.k7f2", "log.k7f2"},
+    "worker": {"reply.k7f2", "log.k7f2", "queue.task_queue"},
     "operator": {"all", "probe", "worker.a", "host.a", "queue.task_queue"},
 }
 TO_QUEUE = [(topology.JOBS, "task_queue")]
