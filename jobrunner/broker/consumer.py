@@ -167,6 +167,7 @@ class SlotConsumer:
             return
         queue = self._feed.queue_of(method_frame.method.consumer_tag)
         self._channel.close()
+        self._feed = None  # a channel that closes takes no more orders
         self._notify(ConsumerLost(self.slot, queue, None, missing=False))
 
     def _on_close(self, reason: Exception) -> None:
