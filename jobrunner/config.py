@@ -32,6 +32,7 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     ca_file, cert_file, key_file, server_name: the `[tls]` table; None takes the system's authorities, no certificate of
     our own, and the host's name.
     route: one of `ROUTES`. `jobs` is for users who may not publish to queues by name.
+    others: host and port of the other nodes of a cluster.
     """
 
     host: str
@@ -46,16 +47,24 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str | None = None
     server_name: str | None = None
     route: str = "queues"
+    others: tuple[tuple[str, int], ...] = ()
 
     @property
     def address(self) -> str:
-        """host:port."""
-        return f"{self.host}:{self.port}"
+        """host:port; of a cluster each node's, with commas between."""
+        return ",".join(f"{host}:{port}" for host, port in ((self.host, self.port), *self.others))
+
+    @property
+    def nodes(self) -> tuple["BrokerUrl", ...]:
+        """A URL for each node."""
+        places = dict.fromkeys(((self.host, self.port), *self.others))
+        return tuple(msgspec.structs.replace(self, host=host, port=port, others=()) for host, port in places)
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the broker is on this machine: localhost, 127.0.0.0/8 or ::1."""
-        return self.host in _LOOPBACK or self.host.startswith("127.")
+        """Whether the broker is on this machine: localhost, 127.0.0.0/8 or ::1; of a cluster, every node."""
+        hosts = (self.host, *(host for host, _ in self.others))
+        return all(host in _LOOPBACK or host.startswith("127.") for host in hosts)
 
     @property
     def is_local_broker(self) -> bool:
@@ -75,7 +84,23 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_url(text: str, origin: str = "--url") -> BrokerUrl:
-    """The parts of an AMQP URI.
+    """The parts of an AMQP URI, which may name several hosts, with commas between: the nodes of a cluster.
+
+    Raises: UrlNotAmqp, UrlInvalid.
+    """
+    scheme, mark, rest = text.strip().partition("://")
+    netloc, slash, path = rest.partition("/")
+    user, at, hosts = netloc.rpartition("@")
+    first, *more = hosts.split(",")
+    url = _parse_one(f"{scheme}{mark}{user}{at}{first}{slash}{path}", origin)
+    if not more:
+        return url
+    others = [_parse_one(f"{scheme}{mark}{host}", origin) for host in more]
+    return msgspec.structs.replace(url, others=tuple((other.host, other.port) for other in others))
+
+
+def _parse_one(text: str, origin: str) -> BrokerUrl:
+    """Of one host.
 
     Source: RabbitMQ docs "AMQP 0-9-1 URI Specification": no path is the vhost `/`, percent-encoding in every part.
     Raises: UrlNotAmqp, UrlInvalid.

@@ -17,7 +17,16 @@ from jobrunner.broker.amqp import AmqpChannel, AmqpConnection
 from jobrunner.broker.explain import explain
 from jobrunner.broker.parameters import parameters
 from jobrunner.config import BrokerUrl
-from jobrunner.errors import BrokerLost, GuestRemote, JobrunnerError, LoginRefused, TlsRefused
+from jobrunner.errors import (
+    BrokerLost,
+    BrokerRefused,
+    BrokerTimeout,
+    BrokerUnknownHost,
+    GuestRemote,
+    JobrunnerError,
+    LoginRefused,
+    TlsRefused,
+)
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LARGEST_S = 10.0
@@ -80,9 +89,11 @@ class Connection:
 
     role: its name in messages and in the broker's list of connections. notify: called from the loop with each
     `ConnectionMessage`; must not raise. heartbeat_s: both sides give up after about that many seconds of silence.
-    connect_timeout_s: bound of one try, from the name look-up to the open virtual host.
+    connect_timeout_s: bound of one try, from the name look-up to the open virtual host; of a cluster each node has its
+    share of it.
 
     epoch: how often it has been opened, from 1. blocked: why the broker takes no publishes, or None.
+    url: of the node that it is connected to, or tries: of a cluster one after the other, beginning anywhere.
     known: what this process has seen to exist in the broker, so that it need not ask again.
     """
 
@@ -97,7 +108,8 @@ class Connection:
     ) -> None:
         # pika logs failures that are reported here in words, and at some levels the bodies of messages
         logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
-        self.url = url
+        self._nodes = random.sample(url.nodes, len(url.nodes))
+        self.url = self._nodes[0]
         self.role = role
         self.heartbeat_s = heartbeat_s
         self.connect_timeout_s = connect_timeout_s
@@ -132,10 +144,18 @@ class Connection:
             self._connect()
 
     async def connect_once(self) -> None:
-        """One try; from its success on, as after `start`.
+        """One try, of a cluster one for each node; from its success on, as after `start`.
 
         Raises: JobrunnerError, explained, within connect_timeout_s.
         """
+        for _ in self._nodes[1:]:
+            try:
+                return await self._connect_once()
+            except (BrokerLost, BrokerRefused, BrokerTimeout, BrokerUnknownHost):
+                self._turn()
+        return await self._connect_once()
+
+    async def _connect_once(self) -> None:
         if self.is_open:
             return
         if self._amqp is None:
@@ -219,7 +239,7 @@ class Connection:
         except JobrunnerError as exc:  # a certificate may be away for a moment, while it is renewed
             loop.call_soon(self._failed, exc)
             return
-        self._deadline = loop.call_later(self.connect_timeout_s, self._on_deadline)
+        self._deadline = loop.call_later(self.connect_timeout_s / len(self._nodes), self._on_deadline)
         self._amqp = AmqpConnection(
             found,
             on_open_callback=self._on_open,
@@ -229,6 +249,10 @@ class Connection:
         )
         self._amqp.add_on_connection_blocked_callback(self._on_blocked)
         self._amqp.add_on_connection_unblocked_callback(self._on_unblocked)
+
+    def _turn(self) -> None:
+        """On to the next node."""
+        self.url = self._nodes[(self._nodes.index(self.url) + 1) % len(self._nodes)]
 
     def _on_deadline(self) -> None:
         if self._amqp is not None:
@@ -272,8 +296,9 @@ class Connection:
         if isinstance(error, LoginRefused | GuestRemote):
             retry_in_s = REFUSED_LOGIN_S
         else:
-            retry_in_s = jittered(self._tries)
+            retry_in_s = jittered(self._tries // len(self._nodes))
             self._tries += 1
+            self._turn()
         self._timer = asyncio.get_running_loop().call_later(retry_in_s, self._connect)
         return retry_in_s
 

@@ -30,7 +30,7 @@ def changed(broker: TestBroker, **parts: str) -> str:
     """The broker's URL with another user, password, host or vhost."""
     url = broker.parsed
     known = {"user": url.user, "password": url.password, "host": f"{url.host}:{url.port}", "vhost": url.vhost} | parts
-    return "amqp://{user}:{password}@{host}/{vhost}".format(**{k: quote(v, safe=":") for k, v in known.items()})
+    return "amqp://{user}:{password}@{host}/{vhost}".format(**{k: quote(v, safe=":,") for k, v in known.items()})
 
 
 @in_loop
@@ -125,6 +125,38 @@ async def test_a_cut_connection_comes_back_with_the_next_epoch(broker: TestBroke
             assert 0.5 <= down.retry_in_s <= 2.0
             assert not connection.is_open
             assert (await made.inbox.take(ConnectionUp)).epoch == epoch + 1
+
+
+@in_loop
+async def test_of_a_cluster_the_node_that_answers_is_found_and_left_for_another_when_it_is_gone(
+    broker: TestBroker,
+) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        gone = f"127.0.0.1:{reserved.getsockname()[1]}"
+        async with lab(broker.url) as made, Proxy(broker.url) as one, Proxy(broker.url) as other:
+            nodes = {f"127.0.0.1:{proxy.port}": proxy for proxy in (one, other)}
+            connection = await made.connect(url=changed(broker, host=",".join([gone, *nodes])))
+            for epoch in (1, 2, 3):
+                await made.inbox.take(ConnectionUp)
+                assert connection.epoch == epoch
+                here = nodes[connection.url.address]
+                for proxy in nodes.values():
+                    proxy.refusing = proxy is here
+                here.cut()
+
+
+@in_loop
+async def test_where_no_node_answers_one_of_them_is_named_in_time() -> None:
+    with socket.socket() as first, socket.socket() as second:
+        for reserved in (first, second):
+            reserved.bind(("127.0.0.1", 0))
+        second.listen()  # connects, and never says a word
+        ports = [reserved.getsockname()[1] for reserved in (first, second)]
+        began = time.monotonic()
+        error = await refused(f"amqp://127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}", timeout_s=2.0)
+    assert error.code in ("broker_refused", "broker_timeout")
+    assert time.monotonic() - began < 10
 
 
 @in_loop

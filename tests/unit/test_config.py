@@ -50,6 +50,16 @@ def test_an_amqp_url_is_taken_apart(text: str, parts: tuple[object, ...]) -> Non
     assert (url.host, url.port, url.user, url.password, url.vhost, url.tls) == parts
 
 
+def test_a_url_may_name_the_nodes_of_a_cluster() -> None:
+    url = parse_url("amqp://app:a%2Cb@rabbit1:5673,rabbit2,[::1]:5674/jobs")
+    assert (url.user, url.password, url.vhost) == ("app", "a,b", "jobs")
+    assert [(node.host, node.port) for node in url.nodes] == [("rabbit1", 5673), ("rabbit2", 5672), ("::1", 5674)]
+    assert all(node.vhost == "jobs" and node.nodes == (node,) for node in url.nodes)
+    assert url.masked == "amqp://app@rabbit1:5673,rabbit2:5672,::1:5674/jobs"
+    assert not url.is_loopback
+    assert parse_url("amqp://localhost,127.0.0.2:5673").is_loopback
+
+
 @pytest.mark.parametrize("text", ["http://localhost:15672", "https://rabbit.prod", "amqp://localhost:15672"])
 def test_the_web_page_is_told_from_the_amqp_port(text: str) -> None:
     with pytest.raises(UrlNotAmqp) as caught:
@@ -65,6 +75,8 @@ def test_the_web_page_is_told_from_the_amqp_port(text: str) -> None:
         ("redis://localhost", "'redis' is no scheme of it"),
         ("localhost", "it does not begin with amqp:// or amqps://"),
         ("amqp://", "it names no host"),
+        ("amqp://h,", "it names no host"),
+        ("amqp://h,other:x", "port 'x' is not a number"),
         ("amqp://h/a/b", "the virtual host 'a/b' holds a '/'; write it as %2F"),
     ],
 )
