@@ -33,6 +33,8 @@ class SlotConsumer:
     notify: called from the loop with each `ConsumerMessage`; must not raise. Its channel is opened again after a
     reconnect, a cancel by the broker and a channel error, 0.5 to 10 s apart.
 
+    prefetch: most deliveries that are not settled, of one queue; 1 where there are several.
+
     stale_acks: acks and nacks that were dropped because their channel is gone: sent on another channel, the same tag
     would settle another job.
     """
@@ -43,12 +45,15 @@ class SlotConsumer:
         slot: int,
         queues: tuple[str, ...],
         notify: Callable[[ConsumerMessage], None],
+        *,
+        prefetch: int = 1,
     ) -> None:
         self.slot = slot
         self.stale_acks = 0
         self._connection = connection
         self._queues = queues
         self._notify = notify
+        self._prefetch = prefetch
         self._channel: AmqpChannel | None = None
         self._feed: Feed | None = None
         self._opening = False
@@ -145,7 +150,7 @@ class SlotConsumer:
             return
         channel.add_on_cancel_callback(self._on_broker_cancel)
         # per consumer, never for the whole channel: RabbitMQ 4.3 refuses that
-        channel.basic_qos(prefetch_count=1, global_qos=False)
+        channel.basic_qos(prefetch_count=self._prefetch, global_qos=False)
         self._feed = Feed(channel, self._queues, self._on_message, self._on_ready)
         if not self._paused:
             self._feed.go_on()

@@ -37,9 +37,6 @@ from jobrunner.worker.steering import Steering
 from jobrunner.worker.stopping import Stopping
 from jobrunner.worker.tombstones import Tombstones
 
-HELD_S = 2.0
-"""How long a delivered job waits for a process that is being replaced, before it is handed back."""
-
 SUSPENDED_S = 40.0
 """Two heartbeats: after a longer gap in its own time the broker has given the deliveries to others."""
 
@@ -174,6 +171,7 @@ class Worker:
         self.settler.settle(run, self.steering.verdict_of(run, verdict))
         if finished.ready:
             self.child_free(finished.slot)
+        self.slots.pace(time.monotonic() - run.started)
 
     def child_free(self, slot: int) -> None:
         """A process can take a job: one that waits, or the next that is delivered."""
@@ -255,10 +253,11 @@ class Worker:
         self.start_held()
         if self.slots.blocked:
             return
-        for run in list(self.slots.held.values()):
-            if now - run.started > HELD_S:
-                del self.slots.held[run.key]
-                self.settler.settle(run, HandBack())
+        for run in self.slots.overdue(now):
+            del self.slots.held[run.key]
+            self.settler.settle(run, HandBack())
+        # a channel that was just being paused when its process became free
+        self.slots.balance(self.runs.values())
 
     def stop(self, message: inbox.StopRequested | inbox.GraceOver | inbox.ConsumersPaused | inbox.GiveUp) -> None:
         """Drain; then hand back. Held jobs were never started: they go back at once."""

@@ -101,7 +101,7 @@ class Bench:
         self.worker = Worker(
             WorkerSettings(
                 url=parse_url("amqp://127.0.0.1:1/"),
-                queues=("task_queue",),
+                queues=settings.pop("queues", ("task_queue",)),
                 procs=procs,
                 name="w1",
                 apps=("tasks",),
@@ -111,7 +111,7 @@ class Bench:
         self.wire: list[tuple[str, int]] = []
         self.publishes = Publishes()
         self.pool = Processes()
-        self.worker.slots.consumers = [Wire(slot, self.wire) for slot in range(procs)]  # type: ignore[misc]
+        self.worker.slots.consumers = [Wire(slot, self.wire) for slot in range(procs + 1)]  # type: ignore[misc]
         self.worker.settler.publisher = self.publishes  # type: ignore[assignment]
         self.worker.pool = self.worker.stopping._pool = self.pool  # type: ignore[assignment]
         self.worker.steering.pool = self.pool  # type: ignore[assignment]
