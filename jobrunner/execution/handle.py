@@ -106,7 +106,8 @@ class Handle:
 
     def _died(self, code: int, fault: str) -> Died:
         if self._ready_at is not None:
-            return Died(code, fault or endings.died_by(code), ready_s=time.monotonic() - self._ready_at)
+            ready_s = time.monotonic() - self._ready_at
+            return Died(code, fault or endings.died_by(code), ready_s=ready_s, has_run=self._count > 0)
         if self._fatal is not None:
             return Died(code, self._fatal.reason, app=self._fatal.app)
         stderr = self._stderr.take()

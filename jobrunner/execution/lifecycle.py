@@ -52,10 +52,11 @@ class Died:
     """How a child ended.
 
     code: as from `Popen.wait`. reason: in words. ready_s: how long it was ready; None: it never was.
-    app: the module that it could not import, if that was it.
+    app: the module that it could not import, if that was it. has_run: whether it was ever given a job.
     """
 
     code: int
     reason: str
     ready_s: float | None = None
     app: str | None = None
+    has_run: bool = False

@@ -56,8 +56,10 @@ class Slot:
             self._failures += 1
             if not self._stopping:
                 self._failed(died)
-        elif died.ready_s < _SHORT_LIFE_S and died.code:
-            self._failures += 1  # it did start; but there is no reason to hurry
+        elif died.ready_s < _SHORT_LIFE_S and died.code and not died.has_run:
+            # it did start; but there is no reason to hurry. One that a job took along is another matter: the job has a
+            # budget for that, and the next job must not wait for it
+            self._failures += 1
         else:
             self._failures = 0
 

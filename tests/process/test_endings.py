@@ -94,6 +94,21 @@ def test_a_job_for_a_child_that_was_just_lost_is_handed_back() -> None:
     assert not end.ready
 
 
+def test_jobs_that_kill_their_process_do_not_slow_down_the_next_ones() -> None:
+    """Eight pauses, each twice as long as the one before, would take 25 seconds."""
+
+    async def eight() -> float:
+        async with running() as harness:
+            began = time.monotonic()
+            for _ in range(8):
+                end = await harness.run(argv=["sh", "-c", "kill -9 $PPID"])
+                assert isinstance(end.outcome, Crashed)
+                await harness.ready()
+            return time.monotonic() - began
+
+    assert asyncio.run(eight()) < 20
+
+
 def test_an_interrupted_job_uses_no_attempt_and_leaves_nothing(tmp_path: Path) -> None:
     async def interrupted() -> Finished:
         async with running() as harness:
