@@ -7,7 +7,7 @@ the ledger as well (`events.Cancel`).
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -19,11 +19,13 @@ from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
 from jobrunner.broker.publisher import Message, Publisher, Returned, Stored
 
+T = TypeVar("T")
+
 CONTROL_TYPE = "jobrunner.control"
 VALID_S = 60.0
 """An older question is not answered: it lay in a queue, and who asked is gone."""
 
-AMONG_WORKERS = ("hello", "bye", "owner", "ended")
+AMONG_WORKERS = ("hello", "bye", "owner", "ended", "returned")
 """Verbs that workers use among themselves. A worker of an older version answers them like a ping."""
 
 ARGUMENTS = {"x-queue-type": "classic", "x-max-length": 1000, "x-message-ttl": 60_000}
@@ -35,7 +37,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     follow: for the next 15 seconds, output of these jobs beyond what the ledger keeps is sent to `log.<id>`.
     Between workers, with the nonce of the worker itself, jobs: id -> copy. `hello` and `bye`; `owner`: who has these
-    runs? `ended`: they have ended, though their messages are still there.
+    runs? `ended`: they have ended, though their messages are still there. `returned`: they were stopped and go back.
     """
 
     v: int = 1
@@ -85,6 +87,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stack: str | None = None
     member: str = ""
     at: float = 0.0
+
+
+def _read(body: bytes, kind: type[T]) -> T | None:
+    """None for what is not of that kind."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (ValueError, RecursionError):
+        return None
 
 
 def keys_of(worker: str, host: str, queues: tuple[str, ...]) -> list[str]:
@@ -179,21 +189,13 @@ class ControlPort:
         self._inbound = Inbound(connection, [*keys, f"reply.{nonce}"] if nonce else keys, self._take)
 
     def _take(self, body: bytes) -> None:
-        message: Request | Reply
-        try:
-            message = msgspec.json.decode(body, type=Request)
-        except (ValueError, RecursionError):
-            if self._on_reply is None:
-                return
-            try:
-                message = msgspec.json.decode(body, type=Reply)
-            except (ValueError, RecursionError):
-                return
-        if isinstance(message, Reply):
-            if self._on_reply is not None:
-                self._on_reply(message)
-        elif message.verb in AMONG_WORKERS or abs(time.time() - message.at) <= VALID_S:
-            self._on_request(message)
+        request = _read(body, Request)
+        if request is None:
+            reply = _read(body, Reply) if self._on_reply is not None else None
+            if reply is not None and self._on_reply is not None:
+                self._on_reply(reply)
+        elif request.verb in AMONG_WORKERS or abs(time.time() - request.at) <= VALID_S:
+            self._on_request(request)
 
     def close(self) -> None:
         """Hear no more."""
@@ -254,11 +256,10 @@ class Asker:
         self._inbound.close()
 
     def _take(self, body: bytes) -> None:
-        try:
-            self._replies.append(msgspec.json.decode(body, type=Reply))
-        except (ValueError, RecursionError):
-            return
-        self._arrived.set()
+        reply = _read(body, Reply)
+        if reply is not None:
+            self._replies.append(reply)
+            self._arrived.set()
 
     async def ask(self, key: str, request: Request, *, timeout_s: float, expected: int | None = None) -> list[Reply]:
         """The replies that came within `timeout_s`, sooner when `expected` have come; none when nobody listens.

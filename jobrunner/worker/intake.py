@@ -70,8 +70,8 @@ class Intake:
         if note is not None:
             self._settler.settle(run, Cancelled(reason=note.reason, by=note.by))
             return
-        if envelope.state.lease:
-            # the worker that had it is gone; this copy has no count of deliveries, so its successor carries one
+        if self._leases.worker_died(run):
+            # this copy has no count of deliveries, so its successor carries one
             self._settler.settle(run, admission.worker_died(envelope))
             return
         verdict = admission.admit(envelope, run.delivery, self.policy, time.time())

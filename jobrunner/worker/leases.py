@@ -10,6 +10,7 @@ for lost before this worker itself has listened for so long.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
 
@@ -32,6 +33,9 @@ DEAF = 4
 
 ASLEEP_S = 2.0
 """So long without a tick: this process did not run, and what others said meanwhile is not read yet."""
+
+RETURNED_KEYS = 1000
+"""Runs that are remembered as stopped by others in good order."""
 
 LONGEST_WAIT = 4
 """Times its first wait that a lease copy waits at most."""
@@ -87,7 +91,8 @@ class Leases:
         self._listening: float | None = None
         self._hello_at = float("-inf")
         self._now = float("-inf")
-        settler.on_unacked = self._tell_ended
+        self._returned: OrderedDict[tuple[str, int], None] = OrderedDict()
+        settler.on_left = self._tell_left
 
     # --- ours -------------------------------------------------------------------------------------------------------
 
@@ -213,6 +218,9 @@ class Leases:
                     self._settler.remember(key)
                     if key in self.open:
                         self._close(self.open[key], Finding.ENDED)
+            case "returned":
+                for key in request.jobs.items():
+                    self._note_returned(key)
             case _:
                 self._answer(request)
         return True
@@ -254,10 +262,23 @@ class Leases:
         left = isinstance(run.verdict, Defer) or (isinstance(run.verdict, HandBack) and not run.by_copy)
         return "free" if left else "running"
 
-    def _tell_ended(self, run: Run) -> None:
-        """A run has ended, and its message will come again, to whoever: so they all know, though we may stop."""
+    def _tell_left(self, run: Run) -> None:
+        """A run has ended or was stopped, and its message will come again, to whoever: so they know, though we stop."""
         if self._lost_after_s:
-            self._say("ended", run)
+            self._say("returned" if isinstance(run.verdict, HandBack) else "ended", run)
+
+    def _note_returned(self, key: tuple[str, int]) -> None:
+        self._returned[key] = None
+        if len(self._returned) > RETURNED_KEYS:
+            self._returned.popitem(last=False)
+
+    def worker_died(self, run: Run) -> bool:
+        """Whether a run that nobody has was lost with its worker, as far as its message tells.
+
+        Only a lease copy does not count its deliveries. It stands for a run that was stopped in good order or for one
+        whose worker died.
+        """
+        return bool(run.envelope.state.lease) and run.key not in self._returned
 
     # --- words ------------------------------------------------------------------------------------------------------
 

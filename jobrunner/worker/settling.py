@@ -31,7 +31,8 @@ class Settler:
     """Every run from its delivery to its ack, and the memory of those that were settled.
 
     ack, nack: settle a delivery on its channel; stale ones are dropped there, and ack gives False.
-    on_unacked: called with a run that has ended though its message is with the broker still, and will come again.
+    on_left: called with a run that has ended though its message is with the broker still, and will come again; and with
+    one that was stopped and goes back.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Settler:
         self.settled: OrderedDict[tuple[str, int], None] = OrderedDict()
         self.done = 0
         self.handed_back = 0
-        self.on_unacked: Callable[[Run], None] = lambda _run: None
+        self.on_left: Callable[[Run], None] = lambda _run: None
         self._worker = worker
         self._post = post
         self._ack = ack
@@ -163,6 +164,8 @@ class Settler:
         if isinstance(run.verdict, HandBack) and not run.by_copy:
             for delivery in run.deliveries:
                 self._nack(delivery)
+            if run.ran is not None:
+                self.on_left(run)
         else:
             self._ack_all(run)
         failpoint("settle.after_ack")
@@ -177,7 +180,7 @@ class Settler:
             return  # this run goes on elsewhere
         self.remember(run.key)
         if not acked[0]:
-            self.on_unacked(run)
+            self.on_left(run)
 
     def remember(self, key: tuple[str, int]) -> None:
         """That run has ended, here or elsewhere: a redelivery of it is acked."""

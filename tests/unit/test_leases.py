@@ -335,6 +335,23 @@ async def test_a_copy_whose_owner_died_becomes_a_copy_that_counts_it() -> None:
 
 
 @on_a_loop
+async def test_a_copy_whose_owner_was_stopped_in_good_order_runs_and_counts_nothing() -> None:
+    async with team(2) as two:
+        owner, other = two.ready().workers
+        sealed, channel = a_job(), Standing()
+        deliver(owner, sealed, channel=channel)
+        channel.usable = False
+        owner.worker.handle(inbox.StopRequested(15))
+        owner.worker.handle(inbox.StopRequested(15))
+        finish(owner, sealed, Interrupted())
+        two.talk()
+        deliver(other, sealed.as_lease())
+        two.talk()
+        assert runs(other) == 1
+        assert not copies(other, "jobrunner.v1.jobs")
+
+
+@on_a_loop
 async def test_the_fifth_owner_that_died_under_a_job_is_the_last() -> None:
     async with team(1) as one:
         worker = one.ready().workers[0]
