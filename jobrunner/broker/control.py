@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from jobrunner import envelope, events
+from jobrunner import envelope
 from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
@@ -222,18 +222,6 @@ def request_message(key: str, request: Request) -> Message:
         body=msgspec.json.encode(request),
         message_id=f"{request.nonce}.{request.verb}.{request.at:.6f}",
         type=CONTROL_TYPE,
-        persistent=False,
-    )
-
-
-def live_message(event: events.Log) -> Message:
-    """Output of a followed run that the ledger does not keep; unroutable, and gone, once nobody follows."""
-    return Message(
-        exchange=topology.CONTROL,
-        key=f"log.{event.id}",
-        body=events.encode(event),
-        message_id=events.message_id(event),
-        type=events.EVENT_TYPE,
         persistent=False,
     )
 

@@ -6,12 +6,25 @@ from collections.abc import Callable
 from typing import Self
 
 from jobrunner import envelope, events
+from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.control import Inbound, Request, request_message
-from jobrunner.broker.publisher import Publisher
+from jobrunner.broker.publisher import Message, Publisher
 
 AGAIN_S = 5.0
 """Between two requests: workers send for 15 seconds after each."""
+
+
+def live_message(event: events.Log) -> Message:
+    """Output of a followed run that the ledger does not keep; unroutable, and gone, once nobody follows."""
+    return Message(
+        exchange=topology.CONTROL,
+        key=f"log.{event.id}",
+        body=events.encode(event),
+        message_id=events.message_id(event),
+        type=events.EVENT_TYPE,
+        persistent=False,
+    )
 
 
 class Follower:

@@ -4,7 +4,8 @@ import signal
 import time
 
 from jobrunner import events
-from jobrunner.broker.control import Request, live_message, reply_message
+from jobrunner.broker.control import Request, reply_message
+from jobrunner.broker.following import live_message
 from jobrunner.broker.publisher import event_message
 from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Pool, Progress
