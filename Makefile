@@ -7,10 +7,12 @@ DEV := $(VENV)/.installed-dev
 PYTEST := $(PYTHON) -m pytest
 TESTS := tests/unit tests/compat tests/typing tests/process tests/broker tests/acceptance tests/docs
 JOBS ?= 3
+SECONDS ?= 180
+SEED ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup rabbitmq demo test test-failed check fmt fmt-check lint types imports pages unit process broker acceptance docs \
-	stress audit-deps bench clean
+	stress test-matrix chaos chaos-mutants audit-deps bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +75,15 @@ acceptance: $(DEV) rabbitmq ## tests of the installed command
 
 docs: $(DEV) rabbitmq ## do what the documentation says
 	$(PYTEST) tests/docs
+
+test-matrix: $(DEV) rabbitmq ## every step of a job, crossed with every way to break it there
+	$(PYTEST) tests/stress/test_matrix.py
+
+chaos: $(DEV) rabbitmq ## SECONDS=180 of faults from SEED=1 on a running system; nothing may be lost
+	@$(PYTHON) -m tests.stress.chaos.run --seconds $(SECONDS) --seed $(SEED)
+
+chaos-mutants: $(DEV) rabbitmq ## the same, with workers that are broken on purpose: each must be caught
+	@$(PYTHON) -m tests.stress.chaos.mutants
 
 stress: $(DEV) rabbitmq ## minutes of kills and cuts; nothing may be lost
 	$(PYTEST) tests/stress

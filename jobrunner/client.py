@@ -47,7 +47,7 @@ from jobrunner.errors import (
     Unconfirmed,
     Unroutable,
 )
-from jobrunner.failpoint import failpoint
+from jobrunner.failpoint import cut_with, failpoint
 from jobrunner.watch import Watch
 
 BATCHES_OPEN = 4
@@ -87,6 +87,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         await self.connection.connect_once()
+        cut_with(lambda: self.connection.abort("cut at a failpoint"))
         return self
 
     async def __aexit__(
@@ -265,7 +266,11 @@ class Client:
         answer = await self._publisher.publish_confirmed(message)
         if not isinstance(answer, Stored):
             # the exchange may not exist yet on a broker where no worker ever started
-            await declare.declare_startup(self.connection, self._publisher)
+            try:
+                await declare.declare_startup(self.connection, self._publisher)
+            except JobrunnerError as exc:
+                # the job itself is stored: whatever went wrong since, it must not be told as refused
+                raise self._unconfirmed(stored[0]) from exc
             answer = await self._publisher.publish_confirmed(message)
         if not isinstance(answer, Stored):
             raise self._unconfirmed(stored[0])

@@ -6,6 +6,7 @@ pika may be used from the loop only, and every callback here only passes a messa
 import asyncio
 import logging
 import random
+import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -236,6 +237,11 @@ class Connection:
         self._timer = None
         try:
             found = parameters(self.url, self.role, heartbeat_s=self.heartbeat_s, timeout_s=self.connect_timeout_s)
+            # pika raises in a callback of the loop where no file is to be had: then it must not begin
+            socket.socket().close()
+        except OSError as exc:
+            loop.call_soon(self._failed, explain(exc, self.url, self.connect_timeout_s))
+            return
         except JobrunnerError as exc:  # a certificate may be away for a moment, while it is renewed
             loop.call_soon(self._failed, exc)
             return

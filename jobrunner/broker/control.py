@@ -67,7 +67,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     jobs: of a cancel, id -> `running` (being killed now), `ended` (settled here before) or `noted` (not here; it will
     not start here); of `owner`, `<id>.<copy>` -> `running`, `ended` or `free`. stack: of the job asked for, as text.
     at: the clock of the worker's machine; 0: it did not say.
-    member: the nonce of the worker that answers another worker.
+    member: the nonce of the worker that answers another worker. returned: `<id>.<copy>` -> how often the broker has
+    taken that message back from it, though it lived.
     """
 
     v: int = 1
@@ -86,6 +87,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     jobs: dict[str, str] = {}
     stack: str | None = None
     member: str = ""
+    returned: dict[str, int] = {}
     at: float = 0.0
 
 

@@ -16,7 +16,7 @@ class Delivery(msgspec.Struct, eq=False):
     epoch: of the connection that it came by. tag: counts from 1 on each channel, so it means nothing on another.
     priority: 0 to 9, or as received; None: not set. headers: as received, whatever they hold. delivery_count: how
     often it was returned before; None where the queue does not count. queue: the queue consumed, whatever the
-    message says of itself. settled: acked or handed back.
+    message says of itself. settled: acked or handed back. lost: counted as taken back by the broker.
     """
 
     epoch: int
@@ -33,6 +33,7 @@ class Delivery(msgspec.Struct, eq=False):
     queue: str = ""
     settled: bool = False
     channel: AmqpChannel | None = None
+    lost: bool = False
 
     def __repr__(self) -> str:
         # bodies hold arguments, which may be secrets; they never reach a log line by accident

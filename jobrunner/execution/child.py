@@ -178,7 +178,8 @@ def main() -> NoReturn:
     stacks_fd = boot.adopt_fd(stacks[0]) if stacks else 2
     boot.dump_stacks_on_signal(stacks_fd)
     arm()
-    os.environ.pop("JOBRUNNER_FAILPOINT", None)
+    for name in ("JOBRUNNER_FAILPOINT", "JOBRUNNER_FAILPOINT_FIFO"):
+        os.environ.pop(name, None)
     control.send(frames.Hello(pid=os.getpid()))
     setup = control.take()
     if not isinstance(setup, frames.Setup):

@@ -22,12 +22,12 @@ SHARED_VARIABLES: Final = (
 KILL_ROUNDS: Final = 20
 """How often the descendants of a child are looked up while it is killed: they may start others until they are dead."""
 
-_FAILPOINT: Final = "JOBRUNNER_FAILPOINT"
+_FAILPOINT: Final = ("JOBRUNNER_FAILPOINT", "JOBRUNNER_FAILPOINT_FIFO")
 
 
 def child_environment(environment: Mapping[str, str], *, share_broker: bool) -> dict[str, str]:
     """The worker's environment without every `JOBRUNNER_*`. An armed failpoint reaches the child, not its jobs."""
-    kept = (_FAILPOINT, *SHARED_VARIABLES) if share_broker else (_FAILPOINT,)
+    kept = (*_FAILPOINT, *SHARED_VARIABLES) if share_broker else _FAILPOINT
     return {name: value for name, value in environment.items() if not name.startswith("JOBRUNNER_") or name in kept}
 
 

@@ -147,29 +147,43 @@ def adopt_foreign(received: Received, policy: Policy) -> Envelope:
     return envelopes.seal(job, priority=_priority(received.priority))
 
 
-def admit(envelope: Envelope, received: Received, policy: Policy, now: float) -> Verdict | None:
-    """None: run it. Otherwise what follows instead. now: seconds since the epoch."""
+def admit(envelope: Envelope, received: Received, policy: Policy, now: float, returned: int = 0) -> Verdict | None:
+    """None: run it. Otherwise what follows instead. now: seconds since the epoch. returned: see `_poison`."""
     job = envelope.job
     if not envelopes.VERSION <= job.v <= envelopes.LATEST:
         error = Error(reason="version", message=f"a job of version {job.v}; this worker knows {envelopes.LATEST}")
         return park(envelope, error, now)
     if job.expires_at is not None and now > job.expires_at:
         return Expired()
-    early_s = envelope.state.not_before_ms / 1000 - now
+    early_s = _early_s(envelope, now)
     if early_s > NOT_DUE_S:
         return Redelay(delay_s=early_s)
-    return _poison(envelope, received) or refusal(envelope, policy, now)
+    return _poison(envelope, received, returned) or refusal(envelope, policy, now)
 
 
-def _poison(envelope: Envelope, received: Received) -> Verdict | None:
+def _early_s(envelope: Envelope, now: float) -> float:
+    """Seconds until a job is due. Of a retry the ladder alone decides, whose clock does not jump: its time was written
+    by another worker, and where one of the two clocks is an hour wrong it would wait for that hour.
+    """
+    state = envelope.state
+    if state.attempt or state.crashes or state.parked_since_ms:
+        return 0.0
+    return state.not_before_ms / 1000 - now
+
+
+def _poison(envelope: Envelope, received: Received, returned: int) -> Verdict | None:
     """A job whose worker died under it, again and again. It is not running here: that was asked before.
+
+    returned: deliveries that were lost with a connection or taken back after the ack timeout, by workers that live and
+    tell it. They count as deliveries, but nobody died of them.
 
     Quorum queues count deliveries; a classic queue only says `redelivered`, so the count travels in `jr-crashes`.
     """
     if not received.redelivered:
         return None
     if received.delivery_count is not None:
-        return _poisoned(received.delivery_count) if received.delivery_count >= POISON_DELIVERIES else None
+        deaths = received.delivery_count - returned
+        return _poisoned(deaths) if deaths >= POISON_DELIVERIES else None
     return worker_died(envelope)
 
 

@@ -53,16 +53,18 @@ class Question:
     """A job that waits for answers.
 
     since: monotonic seconds. asked: when last. heard: when our own question first came back to us, so that all who are
-    connected have it too. said_no: who has answered that it is not theirs.
+    connected have it too. said_no: who has answered that it is not theirs. returned: how often each of them has lost
+    the message and lived.
     """
 
-    __slots__ = ("asked", "heard", "run", "said_no", "since")
+    __slots__ = ("asked", "heard", "returned", "run", "said_no", "since")
 
     def __init__(self, run: Run, now: float) -> None:
         self.run = run
         self.since = self.asked = now
         self.heard: float | None = None
         self.said_no: set[str] = set()
+        self.returned: dict[str, int] = {}
 
 
 class Leases:
@@ -163,6 +165,7 @@ class Leases:
         return all(one in question.said_no or self._is_silent(one, question) for one in self._members)
 
     def _close(self, question: Question, finding: Finding) -> None:
+        question.run.returned = sum(question.returned.values())
         del self.open[question.run.key]
         self._decided(question.run, finding)
 
@@ -173,6 +176,7 @@ class Leases:
         for question in list(self.open.values()):
             job_id, copy = question.run.key
             said = reply.jobs.get(f"{job_id}.{copy}")
+            question.returned[reply.member] = reply.returned.get(f"{job_id}.{copy}", 0)
             if not reply.member and any(running.id == job_id for running in reply.running):
                 said = "running"  # an older version, which answers as to a ping
             if said == "running":
@@ -233,7 +237,9 @@ class Leases:
             f"{job_id}.{copy}": self._state_of((job_id, copy), request.nonce) for job_id, copy in request.jobs.items()
         }
         reply = self._presence.reply({}, states, None)
-        reply = msgspec.structs.replace(reply, functions=[], member=self.me)
+        known = self._settler.returned
+        returned = {f"{key[0]}.{key[1]}": known[key] for key in request.jobs.items() if key in known}
+        reply = msgspec.structs.replace(reply, functions=[], member=self.me, returned=returned)
         self._settler.announce(reply_message(request, reply))
         if request.verb == "hello":
             for question in self.open.values():

@@ -139,6 +139,11 @@ class Worker:
             case _:
                 assert_never(message)
 
+    def cut(self) -> None:
+        """Drop both connections, as a broken wire would: for a failpoint."""
+        self.settler.connection.abort("cut at a failpoint")
+        self.consuming.abort("cut at a failpoint")
+
     # --- runs -------------------------------------------------------------------------------------------------------
 
     def hear(self, message: inbox.Asked | inbox.Answered) -> None:
@@ -205,6 +210,8 @@ class Worker:
         self._outage.lost(role, error, len(self.slots.busy))
         if role == PUBLISH:
             return
+        for run in self.runs.values():
+            self.settler.note_returned(run)
         for run in [*self.slots.held.values(), *(question.run for question in self.leases.open.values())]:
             self.forget(run)
         self.leases.disconnected()
@@ -215,6 +222,7 @@ class Worker:
         for run in list(self.runs.values()):
             if run.delivery.slot != lost.slot or run.delivery.is_current:
                 continue
+            self.settler.note_returned(run)
             if run.key in self.slots.held or run.key in self.leases.open:
                 self.forget(run)
             elif run.child is not None and self.slots.busy.get(run.child) is run:

@@ -10,6 +10,7 @@ from typing import Any
 from jobrunner.broker import declare, topology
 from jobrunner.broker.control import Asker, ControlPort, Request, keys_of
 from jobrunner.errors import JobrunnerError, WorkerNameTaken
+from jobrunner.failpoint import cut_with, failpoint
 from jobrunner.worker import inbox, journal
 from jobrunner.worker.loop import Worker
 from jobrunner.worker.reload import fingerprint
@@ -34,6 +35,7 @@ async def run_worker(settings: WorkerSettings) -> int:
     worker = Worker(settings)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_die)
+    cut_with(worker.cut)
     port: ControlPort | None = None
     try:
         await _connect(worker)
@@ -96,6 +98,7 @@ async def _check_name(worker: Worker) -> None:
 async def _shutdown(worker: Worker) -> None:
     """The order matters: each line is safe because of those before it."""
     # channels first: a channel's methods are processed in order, so close-ok proves that the acks arrived
+    failpoint("shutdown.before_barrier")
     worker.tombstones.close()
     await worker.slots.close()
     # then the publish connection: while a publish is open its delivery must stay ours

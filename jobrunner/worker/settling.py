@@ -47,6 +47,7 @@ class Settler:
         self.publisher = Publisher(connection)
         self.runs: dict[tuple[str, int], Run] = {}
         self.settled: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self.returned: OrderedDict[tuple[str, int], int] = OrderedDict()
         self.done = 0
         self.handed_back = 0
         self.on_left: Callable[[Run], None] = lambda _run: None
@@ -57,6 +58,15 @@ class Settler:
         self._routes: set[str] = set()
         self._preparing: dict[str, asyncio.Task[None]] = {}
         self._topology_missing = False
+
+    def note_returned(self, run: Run) -> None:
+        """The broker took its message back though this worker lives: no death that makes a job poison."""
+        if run.delivery.settled or run.delivery.lost or run.delivery.is_current:
+            return
+        run.delivery.lost = True
+        self.returned[run.key] = self.returned.get(run.key, 0) + 1
+        if len(self.returned) > SETTLED_KEYS:
+            self.returned.popitem(last=False)
 
     def settle(self, run: Run, verdict: Verdict) -> None:
         """Publish what follows from `verdict`; the delivery is acked once all of it is confirmed."""

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 
 from jobrunner.execution.pool import Pool
+from jobrunner.failpoint import failpoint
 from jobrunner.worker import inbox, journal
 from jobrunner.worker.slots import Slots
 
@@ -50,6 +51,7 @@ class Stopping:
             case inbox.GraceOver():
                 self._hand_back()
             case inbox.ConsumersPaused():
+                failpoint("shutdown.after_cancel")
                 self._paused = True
             case inbox.GiveUp():
                 self._gave_up = True

@@ -200,44 +200,6 @@ def test_a_plain_message_is_the_input_of_a_raw_handler(cli: Commands, queue_name
     assert (cli.folder / "witness-c").read_text().split() == ["8"]
 
 
-@pytest.mark.parametrize(
-    ("failpoint", "runs", "outcome"),
-    [
-        ("consume.after_deliver", 1, "add"),
-        ("dispatch.before_send", 1, "add"),
-        ("settle.before_publish", 2, "slow"),
-        ("settle.after_publish", 2, "slow"),
-        ("settle.after_confirm", 2, "slow"),
-        ("settle.after_ack", 2, "slow"),  # the ack may be on its way still
-        ("settle.before_publish", 2, "fails"),
-        ("settle.after_publish", 2, "fails"),
-        ("settle.after_confirm", 2, "fails"),
-    ],
-)
-def test_a_worker_killed_at_any_step_loses_nothing(
-    cli: Commands, queue_name: str, witness: Path, failpoint: str, runs: int, outcome: str
-) -> None:
-    calls = {
-        "add": ("tasks:slow", str(witness), "0"),
-        "slow": ("tasks:slow", str(witness), "0"),
-        "fails": ("tasks:hopeless", str(witness)),
-    }
-    first = WorkerProcess(cli, "-q", queue_name, "-p", "1", JOBRUNNER_FAILPOINT=f"{failpoint}:kill")
-    first.wait_for("worker.started")
-    waiting = cli.start("enqueue", "-q", queue_name, *calls[outcome], "--wait", "--json")
-    assert first.process.wait(timeout=20) == -signal.SIGKILL
-    with WorkerProcess(cli, "-q", queue_name, "-p", "1"):
-        out, _ = waiting.communicate(timeout=30)
-
-        def drained() -> None:
-            assert depth(cli, queue_name) == 0
-
-        eventually(drained)
-    state = json.loads(out.splitlines()[0])["state"]
-    assert state == ("dead" if outcome == "fails" else "succeeded")
-    assert 1 <= starts(witness) <= runs
-
-
 def test_a_job_that_outlasts_the_brokers_ack_timeout_starts_once(
     make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path, tmp_path: Path
 ) -> None:

@@ -80,6 +80,12 @@ def test_an_unknown_function_of_an_app_waits_for_a_worker_that_has_it() -> None:
     assert verdict.error.reason == "unknown_function"
 
 
+@pytest.mark.parametrize("state", [{"attempt": 1}, {"crashes": 1}, {"parked_since_ms": int(NOW * 1000)}])
+def test_a_retry_is_not_held_back_by_a_clock_that_is_an_hour_behind(state: dict[str, int]) -> None:
+    retried = msgspec.structs.replace(job(), state=State(not_before_ms=int((NOW + 3600) * 1000), **state))
+    assert admit(retried) is None
+
+
 def test_a_job_that_is_too_late_expires_and_one_too_early_goes_back_into_the_ladder() -> None:
     assert admit(job(expires_at=NOW - 1)) == Expired()
     early = msgspec.structs.replace(job(), state=State(not_before_ms=int((NOW + 5) * 1000)))

@@ -1,10 +1,12 @@
 import asyncio
+import os
+import resource
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from jobrunner.broker.connection import BACKOFF_FIRST_S, BACKOFF_LARGEST_S, Connection, jittered
+from jobrunner.broker.connection import BACKOFF_FIRST_S, BACKOFF_LARGEST_S, Connection, ConnectionDown, jittered
 from jobrunner.broker.parameters import parameters
 from jobrunner.config import parse_url
 from jobrunner.errors import BrokerLost, ConfigInvalid
@@ -70,3 +72,28 @@ def test_before_it_is_connected_it_says_so() -> None:
     asyncio.run(connection.close())
     with pytest.raises(BrokerLost, match="not connected"):
         connection.open_channel(print, print)
+
+
+def test_a_process_that_can_open_no_file_fails_to_connect_and_lives() -> None:
+    """pika would raise where nobody can catch it."""
+
+    async def attempt() -> object:
+        told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        connection = Connection(parse_url("amqp://127.0.0.1:1/"), role="publish", notify=told.set_result)
+        await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 1)  # what a look-up needs is open from now on
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.open(os.devnull, os.O_RDONLY)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            connection.start()
+            async with asyncio.timeout(10):
+                return await told
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await connection.close()
+
+    down = asyncio.run(attempt())
+    assert isinstance(down, ConnectionDown)
+    assert "Too many open files" in down.error.message
+    assert down.retry_in_s is not None

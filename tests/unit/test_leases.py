@@ -103,8 +103,8 @@ def deliver(one: Bench, sealed: Envelope, **facts: Any) -> Any:
     return delivery
 
 
-def again(one: Bench, sealed: Envelope, count: int = 1) -> Any:
-    return deliver(one, sealed, redelivered=True, delivery_count=count)
+def again(one: Bench, sealed: Envelope, count: int = 1, **facts: Any) -> Any:
+    return deliver(one, sealed, redelivered=True, delivery_count=count, **facts)
 
 
 def confirm(one: Bench) -> None:
@@ -445,3 +445,46 @@ async def test_both_messages_of_one_run_are_acked_with_it() -> None:
         first, second = deliver(worker, sealed), again(worker, sealed)
         finish(worker, sealed, Succeeded())
         assert {("ack", first.tag), ("ack", second.tag)} <= set(worker.wire)
+
+
+@on_a_loop
+async def test_a_broker_that_flaps_does_not_make_a_job_poison() -> None:
+    """Each loss counts as a delivery; nobody died. Who lost it says so, also to the worker that has it then."""
+    async with team(2) as two:
+        one, other = two.ready().workers
+        sealed = a_job()
+        for count in range(1, 8):
+            two.deaf = {0, 1}
+            channel = Standing()
+            again(one, sealed, count, channel=channel)
+            assert runs(one) == 0
+            lost(one, channel)
+        two.deaf = set()
+        two.wait(PATIENCE_S + 1)
+        again(other, sealed, count=8)
+        two.wait(PATIENCE_S + 1)
+        assert runs(other) == 1
+
+
+@on_a_loop
+async def test_a_job_whose_workers_died_is_poison_whoever_else_lives() -> None:
+    async with team(2) as two:
+        _, other = two.ready().workers
+        sealed = a_job()
+        again(other, sealed, count=5)
+        two.wait(PATIENCE_S + 1)
+        assert runs(other) == 0
+        assert [message.exchange for message in other.publishes.seen if message.type == "jobrunner.job"] == [
+            "jobrunner.v1.dlx"
+        ]
+
+
+@on_a_loop
+async def test_one_loss_is_counted_once_however_it_is_noticed() -> None:
+    async with team(2) as two:
+        one, _ = two.ready().workers
+        sealed, channel = a_job(), Standing()
+        deliver(one, sealed, channel=channel)
+        lost(one, channel)
+        lost(one, channel)
+        assert dict(one.worker.settler.returned) == {sealed.key: 1}
