@@ -11,6 +11,7 @@ from jobrunner.config import parse_url
 from jobrunner.errors import BrokerLost, BrokerTimeout, JobrunnerError
 from tests.broker.lab import Inbox, in_loop, lab
 from tests.support.broker import TestBroker
+from tests.support.eventually import eventually_async
 from tests.support.proxy import Proxy
 
 
@@ -138,8 +139,11 @@ async def test_of_a_cluster_the_node_that_answers_is_found_and_left_for_another_
             nodes = {f"127.0.0.1:{proxy.port}": proxy for proxy in (one, other)}
             connection = await made.connect(url=changed(broker, host=",".join([gone, *nodes])))
             for epoch in (1, 2, 3):
-                await made.inbox.take(ConnectionUp)
-                assert connection.epoch == epoch
+
+                def connected(epoch: int = epoch) -> None:
+                    assert (connection.is_open, connection.epoch) == (True, epoch)
+
+                await eventually_async(connected, 30)
                 here = nodes[connection.url.address]
                 for proxy in nodes.values():
                     proxy.refusing = proxy is here
