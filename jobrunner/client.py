@@ -212,6 +212,8 @@ class Client:
         return None
 
     def _message(self, envelope: Envelope) -> Message:
+        if envelope.waits:
+            return job_message(envelope, topology.WAITING, topology.encode_word(envelope.job.queue))
         if self.url.route == "jobs":  # a delayed job as well: the worker that gets it puts it into the ladder
             return job_message(envelope, *topology.route(0.0, envelope.job.queue))
         if not envelope.state.not_before_ms:
@@ -257,6 +259,7 @@ class Client:
                 not_before=envelope.state.not_before_ms / 1000 or None,
                 chain=envelope.state.chain,
                 copy=envelope.state.copy,
+                waits=envelope.waits,
             )
             for envelope in stored
         ]

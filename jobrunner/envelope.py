@@ -8,7 +8,7 @@ import hashlib
 import re
 import secrets
 import time
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -59,6 +59,19 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+class After(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a job waits for: the ends of `jobs` (id -> chain, at least that one) and of all jobs of `run`.
+
+    when: it runs if all `success`, if there was a `failure`, or at the `end` whatever it was.
+    since: no end that counts came before, in seconds since the epoch.
+    """
+
+    jobs: dict[Annotated[str, msgspec.Meta(pattern=ID_PATTERN)], int] = {}
+    run: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    when: Literal["success", "failure", "end"] = "success"
+    since: float
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of a job message. Unknown fields are ignored, so an older worker reads a newer producer.
 
@@ -66,6 +79,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch: instead of args and kwargs the arguments of many calls, `[[args, kwargs], ...]`; the result is a list of
     `outcome.Part`. items: of each of those calls the id that it would have alone.
     input, template: of a job of `map`: what it was made of, and how.
+    after: what it waits for before it is queued.
     Times are seconds since the epoch as float; `None` in a limit means: the function's own default, else ours.
     """
 
@@ -92,6 +106,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     input: str | None = None
     template: str | None = None
     items: list[str] = []
+    after: After | None = None
     tags: list[str] = []
     label: str | None = None
     user: str | None = None
@@ -180,6 +195,11 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     def attempt(self) -> int:
         """The number of the attempt that a run of this envelope would be, from 1."""
         return self.state.attempt + 1
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for others before it is queued. A retry by hand no longer does."""
+        return self.job.after is not None and not self.state.chain
 
     def with_state(self, **changes: Any) -> "Envelope":
         """The same job, its next copy, with these fields of the state changed."""

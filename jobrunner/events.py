@@ -51,13 +51,17 @@ class _JobEvent(_Event, frozen=True, kw_only=True, omit_defaults=True, tag=str.l
 
 
 class QueuedJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One job of a `queued` event: the whole envelope, so that it can be shown and queued again from the ledger."""
+    """One job of a `queued` event: the whole envelope, so that it can be shown and queued again from the ledger.
+
+    waits: it is not in its queue yet, but waits for other jobs.
+    """
 
     job: msgspec.Raw
     priority: int = 4
     not_before: float | None = None
     chain: int = 0
     copy: int = 0
+    waits: bool = False
 
 
 class _RunEvent(_JobEvent, frozen=True, kw_only=True, omit_defaults=True, tag=str.lower):
@@ -72,6 +76,10 @@ class Queued(_Event, frozen=True, kw_only=True, omit_defaults=True):
     run: str | None = None
 
 
+class Released(_JobEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """What it waited for has happened: it goes to its queue."""
+
+
 class Started(_RunEvent, frozen=True, kw_only=True, omit_defaults=True):
     """Running for 250 ms. attempt: from 1, here and in all events of a run.
 
@@ -82,10 +90,14 @@ class Started(_RunEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Succeeded(_RunEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """result: JSON; for a command its stdout as a JSON string. truncated: cut at the limit."""
+    """result: JSON; for a command its stdout as a JSON string. truncated: cut at the limit.
+
+    failed: of a batch, how many of its calls did not succeed.
+    """
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     truncated: bool = False
+    failed: int = 0
     ran: Run
 
 
@@ -179,6 +191,19 @@ class Cancel(_Event, frozen=True, kw_only=True, omit_defaults=True):
     by: str | None = None
 
 
+class Sealed(_Event, frozen=True, kw_only=True, omit_defaults=True):
+    """All jobs of a run are queued: there are `total` of them, and it has ended when they have.
+
+    failed: inputs that failed without a job of their own. parts: calls that failed within batches count besides.
+    """
+
+    run: str
+    total: int
+    failed: int = 0
+    parts: bool = False
+    by: str | None = None
+
+
 class Worker(_Event, frozen=True, kw_only=True, omit_defaults=True):
     """A worker's life. phase: online, heartbeat (every 20 s) or offline (an orderly stop)."""
 
@@ -205,12 +230,24 @@ class Genesis(_Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 JobEvent = (
-    Started | Succeeded | Retrying | Dead | Parked | Interrupted | Expired | Cancelled | Suppressed | Log | Progress
+    Released
+    | Started
+    | Succeeded
+    | Retrying
+    | Dead
+    | Parked
+    | Interrupted
+    | Expired
+    | Cancelled
+    | Suppressed
+    | Log
+    | Progress
 )
-Event = JobEvent | Queued | Cancel | Worker | Genesis
+Event = JobEvent | Queued | Sealed | Cancel | Worker | Genesis
 
 KINDS: dict[str, str | None] = {
     "queued": "queued",
+    "released": "queued",
     "started": "running",
     "succeeded": "succeeded",
     "retrying": "retrying",
@@ -222,6 +259,7 @@ KINDS: dict[str, str | None] = {
     "suppressed": None,
     "log": None,
     "progress": None,
+    "sealed": None,
     "cancel": None,
     "worker": None,
     "genesis": None,
@@ -260,6 +298,8 @@ def message_id(event: Event) -> str:
             return f"{genesis_id}.0.genesis"
         case Cancel(jobs=cancelled, run=run):
             return f"{next(iter(cancelled), run)}.{event.at:.6f}.cancel"
+        case Sealed(run=run, at=at):
+            return f"{run}.{at:.6f}.sealed"
         case Worker(name=name, phase=phase):
             return f"{name}.{event.at:.3f}.{phase}"
         case Log(offset_bytes=offset, stream=stream):

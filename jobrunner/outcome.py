@@ -50,11 +50,12 @@ class Succeeded(_Outcome, frozen=True, kw_only=True, omit_defaults=True):
     """The function returned, or the command exited with 0.
 
     result: JSON; None for a command, whose stdout is its result (see `execution`).
-    truncated: the result was cut at its limit.
+    truncated: the result was cut at its limit. failed: calls of a batch that did not succeed.
     """
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     truncated: bool = False
+    failed: int = 0
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -160,6 +161,14 @@ class Cancelled(_Verdict, frozen=True, kw_only=True):
     took_s: float | None = None
 
 
+class Release(_Verdict, frozen=True, kw_only=True):
+    """What it waited for has happened: the broker moves it to its queue."""
+
+
+class Renew(_Verdict, frozen=True, kw_only=True):
+    """It goes on waiting for others, as a message that was never delivered before."""
+
+
 class Redelay(_Verdict, frozen=True, kw_only=True):
     """Not due yet: back into the ladder, with no event."""
 
@@ -172,4 +181,4 @@ class Defer(_Verdict, frozen=True, kw_only=True):
     delay_s: float
 
 
-Verdict = Done | RunAgain | Dead | Park | HandBack | Expired | Cancelled | Redelay | Defer
+Verdict = Done | RunAgain | Dead | Park | HandBack | Expired | Cancelled | Release | Renew | Redelay | Defer

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobrunner import envelope as envelopes
 from jobrunner.broker import topology
-from jobrunner.envelope import Envelope
+from jobrunner.envelope import After, Envelope
 from jobrunner.errors import BadValue
 
 
@@ -31,6 +31,7 @@ class Wishes:
     cwd: str | None = None
     stdin: bytes | None = None
     seq: int | None = None
+    after: After | None = None
 
     def due_s(self, now_s: float) -> float | None:
         """When it may start, in seconds since the epoch; None: at once."""
@@ -63,6 +64,7 @@ def build(wishes: Wishes, fields: Mapping[str, Any], own_queue: str | None, user
         cwd=wishes.cwd,
         stdin=wishes.stdin,
         user=user,
+        after=wishes.after,
         **fields,
     )
     priority = envelopes.DEFAULT_PRIORITY if wishes.priority is None else wishes.priority

@@ -68,7 +68,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     not start here); of `owner`, `<id>.<copy>` -> `running`, `ended` or `free`. stack: of the job asked for, as text.
     at: the clock of the worker's machine; 0: it did not say.
     member: the nonce of the worker that answers another worker. returned: `<id>.<copy>` -> how often the broker has
-    taken that message back from it, though it lived.
+    taken that message back from it, though it lived. waiting: jobs looked after here that wait for others.
     """
 
     v: int = 1
@@ -89,6 +89,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     member: str = ""
     returned: dict[str, int] = {}
     at: float = 0.0
+    waiting: int = 0
 
 
 def _read(body: bytes, kind: type[T]) -> T | None:

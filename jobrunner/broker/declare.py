@@ -245,6 +245,12 @@ async def ensure_ladder(connection: Connection, queue: str) -> None:
         connection.known.add(binding.key)
 
 
+async def ensure_waiting(connection: Connection) -> None:
+    """Make sure that there is a place for jobs that wait for others. Raises: PermissionRefused, BrokerLost."""
+    if not await exists(connection, [Exchange(topology.WAITING, "fanout")]):
+        await declare(connection, [*topology.startup()])
+
+
 async def _bind(connection: Connection, binding: Binding) -> None:
     with contextlib.suppress(PermissionRefused):  # then an administrator has bound it, or it shows in `unrouted`
         try:

@@ -96,6 +96,8 @@ def event_message(event: events.Event) -> Message:
             return Message(topology.EVENTS, key, events.encode(event), message_id, events.EVENT_TYPE)
         case events.Cancel(jobs=jobs, run=run):
             key = topology.event_key(kind, run, next(iter(jobs)) if len(jobs) == 1 else "-")
+        case events.Sealed(run=run):
+            key = topology.event_key(kind, run, "-")
         case events.Worker(name=name):
             key = topology.event_key(kind, None, topology.encode_word(name))
         case _:

@@ -21,6 +21,7 @@ LEDGER: Final = f"{P}.ledger"
 CANCELS: Final = f"{P}.cancels"
 CONTROL: Final = f"{P}.control"
 UNROUTED: Final = f"{P}.unrouted"
+WAITING: Final = f"{P}.waiting"
 DEFAULT_QUEUE: Final = "task_queue"
 
 UNIT_MS: Final = 100
@@ -104,7 +105,26 @@ def startup() -> list[Declaration]:
         Binding(EVENTS, CANCELS, "cancel.#"),
         Exchange(CONTROL, "topic"),
         Exchange(JOBS, "topic", {"alternate-exchange": UNROUTED}),
+        *waiting(),
     ]
+
+
+def waiting() -> list[Declaration]:
+    """Where a job waits for other jobs, under the routing key of its own queue.
+
+    One worker at a time consumes it, and holds what waits unacked. A job that may run is rejected: then the broker
+    itself moves it to the jobs exchange, so that it is at every moment in one of the two places and never in both.
+    """
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-single-active-consumer": True,
+        # each change of that worker counts as a delivery; "no limit" as above
+        "x-delivery-limit": 1_000_000,
+        "x-dead-letter-exchange": JOBS,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    return [Exchange(WAITING, "fanout"), Queue(WAITING, arguments), Binding(WAITING, WAITING)]
 
 
 def _stream(max_age: str, max_bytes: int, segment_bytes: int) -> dict[str, Any]:

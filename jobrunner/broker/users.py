@@ -16,9 +16,9 @@ from jobrunner.broker import topology
 from jobrunner.broker.topology import P, encode_word
 
 PREFIX: Final = "jr_"
-PRODUCERS_KINDS: Final = ("queued", "probe")
-OPERATORS_KINDS: Final = ("queued", "cancel", "cancelled", "dead", "probe")
-_NOT_WORKERS: Final = ("queued", "cancel", "genesis")
+PRODUCERS_KINDS: Final = ("queued", "sealed", "probe")
+OPERATORS_KINDS: Final = ("queued", "sealed", "cancel", "cancelled", "dead", "probe")
+_NOT_WORKERS: Final = ("queued", "sealed", "cancel", "genesis")
 """Kinds of events by who may write them; `probe` is what `doctor` looks for in the ledger, no event of a job."""
 
 ASK: Final = r"all|probe|(worker|host|queue)\..+"
@@ -28,6 +28,9 @@ ANSWER: Final = r"(reply|log)\.[0-9a-z]+"
 WORKERS_ASK: Final = r"queue\..+"
 WORKERS_HEAR: Final = r"reply\.[0-9a-z]+"
 """Workers ask each other who runs a redelivered job (`worker/leases.py`)."""
+
+WAITED_FOR: Final = (*events.TERMINAL, "queued", "sealed")
+"""Kinds of events that decide whether a job that waits for others may run; a worker that looks after it reads them."""
 
 CONNECTIONS: Final = {"producer": 200, "worker": 100}
 
@@ -87,11 +90,11 @@ def roles(queues: Sequence[str]) -> list[Role]:
             purpose="run jobs",
             configure=_OWN,
             write=rf"{_OWN}|{_J}\.(jobs|{_DELAY}|dlx|events|control|waiting)",
-            read=rf"{_OWN}|{names}|{_J}\.(control|cancels|waiting)",
+            read=rf"{_OWN}|{names}|{_J}\.(control|cancels|waiting|events|ledger)",
             topics=(
                 *to_jobs,
                 *later,
-                (topology.EVENTS, _written(workers_kinds()), ""),
+                (topology.EVENTS, _written(workers_kinds()), _written(WAITED_FOR)),
                 (topology.CONTROL, f"{ANSWER}|{WORKERS_ASK}", f"{ASK}|{WORKERS_HEAR}"),
             ),
         ),

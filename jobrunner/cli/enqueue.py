@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from jobrunner.cli.after import WHEN, after_of
 from jobrunner.cli.command import command, option, pass_shared, tail_of
 from jobrunner.cli.kinds import BACKOFF, DURATION, POSITIVE_DURATION, PRIORITY
 from jobrunner.cli.shared import Shared
@@ -14,6 +15,7 @@ EXAMPLES = """\b
   jobrunner enqueue -q video --retries 0 -- ffmpeg -i in.mov out.mp4
   jobrunner enqueue --shell 'pg_dump app | gzip > app.sql.gz'
   jobrunner enqueue tasks:add 2 3 --wait
+  jobrunner enqueue tasks:report --after k7f2m9xq
   jobrunner enqueue --from photos.jsonl
 
 An ARG that is a JSON literal (42, true, null, [...], {...}, "...") is that value, else it is text. name=value is a
@@ -27,6 +29,10 @@ A line of --from: {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["prog
 @option("-q", "--queue", metavar="NAME", show_default="task_queue", help="Created if it is missing.")
 @option("--delay", type=DURATION, metavar="DUR", help="Not before that long from now.")
 @option("--at", metavar="TIME", help="Not before then: 07:00, 'mon 07:00', '2026-11-22 07:00', RFC 3339.")
+@option("--after", multiple=True, metavar="ID[,ID...]", help="Waits for the end of these jobs, or of run:NAME.")
+@option(
+    "--when", type=click.Choice(WHEN), help="With --after: if all succeed (so by default), if one fails, or at the end."
+)
 @option("--expires", type=POSITIVE_DURATION, metavar="DUR", help="Not started later than that: expired.")
 @option("--priority", type=PRIORITY, metavar="0-9|low|normal|high", show_default="4", help="Higher first.")
 @option("--retries", type=click.IntRange(0, 999_999), metavar="N", show_default="3", help="Attempts after the first.")
@@ -57,6 +63,8 @@ def enqueue(ctx: click.Context, shared: Shared, /, target: str | None, args: tup
     """
     tail = tail_of(ctx)
     _refuse_clashes(target, tail, options)
+    if options["after"]:
+        options["after"] = after_of(shared, options["after"], options["when"] or WHEN[0])
     if options["from"] is not None:
         from jobrunner.cli.enqueue_many import enqueue_many
 
@@ -91,6 +99,9 @@ def _refuse_clashes(target: str | None, tail: list[str] | None, options: dict[st
     clashes = {
         f"{' and '.join(given[:2])} both say what to run.": len(given) > 1,
         "--delay and --at both say when.": options["delay"] is not None and options["at"] is not None,
+        "--after says when as well, so --delay and --at have no place.": bool(options["after"])
+        and (options["delay"] is not None or options["at"] is not None),
+        "--when needs --after.": options["when"] is not None and not options["after"],
         "--stdin is for commands; a function takes arguments.": options["stdin"] and target is not None,
         "--stdin and --from both read stdin.": options["stdin"] and source is not None,
         "--id names one job, --from holds many.": options["id"] is not None and source is not None,

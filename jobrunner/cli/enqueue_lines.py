@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,15 +120,21 @@ class LineReader:
             if changes["job_id"] in self._ids:
                 raise BadLine(reason=f"the id {changes['job_id']} was used in an earlier line")
             self._ids.add(changes["job_id"])
-        if "delay_s" in changes and "at_s" in changes:
-            raise BadLine(reason="delay and at both say when")
-        if "delay_s" in changes or "at_s" in changes:
-            changes = {"delay_s": None, "at_s": None} | changes
+        if when := [name for name in ("delay_s", "at_s") if name in changes]:
+            changes = self._timed(when, changes)
         if "env" in changes:
             changes["env"] = self._wishes.env | changes["env"]
         if "tags" in changes:
             changes["tags"] = [*self._wishes.tags, *changes["tags"]]
         return replace(self._wishes, **changes)
+
+    def _timed(self, when: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
+        """A line that says when goes before the command line. Raises: BadLine."""
+        if len(when) > 1:
+            raise BadLine(reason="delay and at both say when")
+        if self._wishes.after is not None:
+            raise BadLine(reason="--after says when as well, so delay and at have no place")
+        return {"delay_s": None, "at_s": None} | changes
 
 
 def _wish(name: str, value: Any) -> dict[str, Any]:

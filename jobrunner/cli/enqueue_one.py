@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from jobrunner.cli import out
+from jobrunner.cli.after import shown as shown_after
 from jobrunner.cli.enqueue_plan import Plan, route_of
 from jobrunner.cli.enqueue_result import finish, shows_of
 from jobrunner.cli.enqueue_warnings import Warnings, priority_warnings, worker_warnings
@@ -130,6 +131,7 @@ class _One:
         else:
             note = "" if self._plan.is_checked else "  (arguments not checked)"
             due = f", {show_instant(due_s)}" if (due_s := self._due_s()) else ""
+            due = f", {shown_after(job.after)}" if job.after is not None else due
             shown = out.printable(self._plan.shown)
             arrow = out.plain("→", sys.stdout)
             out.emit(f"{self._shared.mark('✓')} {job.id[:8]}  {shown}  {arrow} {job.queue}{due}{note}")

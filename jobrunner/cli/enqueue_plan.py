@@ -59,6 +59,7 @@ def wishes_of(options: Mapping[str, Any]) -> Wishes:
         env=environment(options["env"]),
         cwd=None if options["cwd"] is None else absolute(options["cwd"]),
         stdin=read_stdin() if options["stdin"] else None,
+        after=options["after"] or None,
     )
 
 
@@ -106,6 +107,8 @@ def route_of(envelope: Envelope, broker_route: str) -> tuple[str, str]:
 
     broker_route: `route` of `[broker]`.
     """
+    if envelope.waits:
+        return topology.WAITING, topology.encode_word(envelope.job.queue)
     if broker_route == "jobs":
         return topology.route(0.0, envelope.job.queue)
     if not envelope.state.not_before_ms:

@@ -28,7 +28,7 @@ commas are alternatives.
 
   k7f2                      an id, or its beginning: 4 of its 16 characters or more
   last, last:5, all         the newest of yours; everything
-  state:dead,retrying       scheduled queued running retrying succeeded dead cancelled expired;
+  state:dead,retrying       waiting scheduled queued running retrying succeeded dead cancelled expired;
                             failed is dead,retrying; active is all that has not ended
   queue:video queue:img-*   exact, or a pattern with *
   task:tasks.resize         a function, also by its last part, task:resize; a command by its program

@@ -9,8 +9,8 @@ from jobrunner.cli.shared import Shared
 from jobrunner.errors import JobrunnerError, NotFound, RunDiffers, RunExists
 from jobrunner.mapping.items import parts_of
 from jobrunner.mapping.known import Known
-from jobrunner.mapping.nths import TextSet
 from jobrunner.mapping.recipe import IN_BATCHES
+from jobrunner.textset import TextSet
 from jobrunner.watch import End
 
 if TYPE_CHECKING:

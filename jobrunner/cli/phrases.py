@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from jobrunner.view.rows import JobRow
 
 STATES: Final = {
+    "waiting": "·",
     "scheduled": "◷",
     "queued": "○",
     "running": "●",
@@ -21,6 +22,7 @@ STATES: Final = {
 """State -> its mark."""
 
 COLORS: Final = {
+    "waiting": "",
     "scheduled": "",
     "queued": "",
     "running": "cyan",

@@ -55,7 +55,7 @@ def run(calls: Calls, evaluate: Evaluate, *, once: bool = False) -> Failure:
     One that fails does not keep the others from running, unless this process must not go on.
     """
     parts: list[bytes] = []
-    size_bytes = 0
+    size_bytes = succeeded = 0
     fatal = None
     for args, kwargs in calls:
         done = evaluate(args, kwargs)
@@ -65,10 +65,12 @@ def run(calls: Calls, evaluate: Evaluate, *, once: bool = False) -> Failure:
             break
         parts.append(part)
         fatal = done.fatal
+        succeeded += isinstance(done.outcome, Succeeded)
         if fatal:
             break
     parts.extend([b"null"] * (len(calls) - len(parts)))
-    return Failure(Succeeded(result=msgspec.Raw(b"[" + b",".join(parts) + b"]")), fatal)
+    result = msgspec.Raw(b"[" + b",".join(parts) + b"]")
+    return Failure(Succeeded(result=result, failed=len(calls) - succeeded), fatal)
 
 
 def _part(done: Failure, *, once: bool) -> Part:

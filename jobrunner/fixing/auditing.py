@@ -21,6 +21,7 @@ from jobrunner.fixing.census import Census, Facts, Job
 from jobrunner.fixing.findings import Finding, Report, known
 from jobrunner.fixing.letters import Letters
 from jobrunner.fixing.looking import look
+from jobrunner.fixing.waits import report_waits
 from jobrunner.view.filters import Filter, parse
 from jobrunner.view.recorder import sync
 from jobrunner.view.rows import ENDED
@@ -81,6 +82,7 @@ class Auditor:
         ready = {queue: await self._ready(queue) for queue in self._queues}
         delayed = await self._delayed()
         unrouted = await declare.queue_depth(connection, topology.UNROUTED)
+        waiting = await self._ready(topology.WAITING)
         await sync(self._store, self._client.url, timeout_s=self._client.timeout_s)
         jobs = [census.job_of(row) for row in self._store.open_jobs()]
         for queue in {job.queue for job in jobs if job.queue} - self._queues:
@@ -95,6 +97,7 @@ class Auditor:
             silent=[worker for worker in expected if worker.name not in answered],
             ready=ready,
             delayed=delayed,
+            waiting=waiting + sum(reply.waiting for reply in replies),
             unrouted=0 if unrouted is None else unrouted[0],
         )
         return facts, census.take(jobs, facts, now)
@@ -123,6 +126,7 @@ class Auditor:
             running=len(people.running) + len(people.held),
             later=len(people.later),
             moving=len(people.moving),
+            waiting=len(people.after),
             letters=0,
             unrouted=facts.unrouted,
         )
@@ -143,6 +147,7 @@ class Auditor:
             if left and missing > 0:
                 await self._queue(report, queue, left, missing, facts)
         self._later(report, before, facts, people)
+        report_waits(report, before, facts, people)
 
     async def _elsewhere(self, report: Report, suspects: Mapping[str, Job]) -> set[str]:
         """Suspects among the dead letters, where RabbitMQ puts what it gives up, and among what had no queue."""
@@ -288,7 +293,7 @@ def _given_up(job: Job, letter: Seen) -> Finding:
 
 
 def _is_short(people: Census, facts: Facts) -> bool:
-    if census.short(people, facts) or census.short_later(people, facts):
+    if census.short(people, facts) or census.short_later(people, facts) or census.short_after(people, facts):
         return True
     return len(people.parked) > census.spare(people, facts)
 

@@ -38,14 +38,16 @@ def job_of(row: JobRow) -> Job:
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What broker and workers say. running: ids at workers that answered. silent: workers that did not.
 
-    ready: messages ready in each queue; 0 where there is none. delayed: in all delay levels together. unrouted:
-    those that came when their queue was not there.
+    ready: messages ready in each queue; 0 where there is none. delayed: in all delay levels together. waiting: jobs
+    that wait for others, in their queue and at the worker that looks after them. unrouted: those that came when their
+    queue was not there.
     """
 
     running: frozenset[str] = frozenset()
     silent: Sequence[WorkerRow] = ()
     ready: Mapping[str, int] = {}
     delayed: int = 0
+    waiting: int = 0
     unrouted: int = 0
 
 
@@ -53,7 +55,7 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
     """Open jobs by where they must be.
 
     moving: heard of a moment ago. held: a silent worker said that it runs them. waiting: in their queues. later: in the
-    delay levels. parked: in one or the other, since they go round and tell it only once.
+    delay levels. parked: in one or the other, since they go round and tell it only once. after: wait for others.
     """
 
     running: Sequence[Job]
@@ -62,11 +64,12 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
     waiting: Mapping[str, Sequence[Job]]
     later: Sequence[Job]
     parked: Sequence[Job]
+    after: Sequence[Job] = ()
 
     @property
     def total(self) -> int:
         """All of them."""
-        groups = (self.running, self.moving, self.held, self.later, self.parked, *self.waiting.values())
+        groups = (self.running, self.moving, self.held, self.later, self.parked, self.after, *self.waiting.values())
         return sum(map(len, groups))
 
 
@@ -78,6 +81,7 @@ def take(jobs: Iterable[Job], facts: Facts, now: float) -> Census:
     held: list[Job] = []
     later: list[Job] = []
     parked: list[Job] = []
+    after: list[Job] = []
     waiting: dict[str, list[Job]] = {}
     for job in jobs:
         if job.id in facts.running:
@@ -87,13 +91,15 @@ def take(jobs: Iterable[Job], facts: Facts, now: float) -> Census:
             (later if now - job.since > GRACE_S and (job.due_at or 0.0) - now > GRACE_S else moving).append(job)
         elif now - job.since <= GRACE_S:
             moving.append(job)
+        elif job.state == "waiting":
+            after.append(job)
         elif job.parked:
             parked.append(job)
         elif job.state == "running" and job.worker in silent:
             held.append(job)
         else:
             waiting.setdefault(job.queue, []).append(job)
-    return Census(running=running, moving=moving, held=held, waiting=waiting, later=later, parked=parked)
+    return Census(running=running, moving=moving, held=held, waiting=waiting, later=later, parked=parked, after=after)
 
 
 def short(census: Census, facts: Facts) -> dict[str, int]:
@@ -109,6 +115,11 @@ def short(census: Census, facts: Facts) -> dict[str, int]:
 def short_later(census: Census, facts: Facts) -> int:
     """How many of the delayed jobs have no message in any delay level."""
     return max(0, len(census.later) - facts.delayed)
+
+
+def short_after(census: Census, facts: Facts) -> int:
+    """How many of the jobs that wait for others have no message where such jobs are."""
+    return max(0, len(census.after) - facts.waiting)
 
 
 def spare(census: Census, facts: Facts) -> int:

@@ -19,6 +19,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 class Report(msgspec.Struct, kw_only=True):
     """ended: state -> jobs. unnamed: lost jobs of which it is not known yet which they are. letters: dead letters.
+    waiting: jobs that wait for others.
     stale_letters: those of jobs that have gone on. notes: sentences.
     """
 
@@ -27,6 +28,7 @@ class Report(msgspec.Struct, kw_only=True):
     running: int
     later: int
     moving: int
+    waiting: int
     letters: int
     unrouted: int
     findings: list[Finding] = []
@@ -47,7 +49,8 @@ class Report(msgspec.Struct, kw_only=True):
     @property
     def open(self) -> int:
         """Jobs that have not ended."""
-        return self.ready + self.running + self.later + self.moving + self.unproven + self.unnamed + len(self.findings)
+        here = self.ready + self.running + self.later + self.moving + self.waiting
+        return here + self.unproven + self.unnamed + len(self.findings)
 
     @property
     def accepted(self) -> int:

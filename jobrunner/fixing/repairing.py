@@ -128,10 +128,15 @@ class Repairer:
 
 
 def _planned(row: JobRow) -> Envelope | JobrunnerError:
-    """The next chain of a lost job; one that is not due yet waits as long as it had to."""
+    """The next chain of a lost job; one that is not due yet waits as long as it had to.
+
+    One that waits for others stays in its chain: a later one would wait no more.
+    """
     was = from_ledger(row)
     if isinstance(was, JobrunnerError):
         return was
+    if row.state == "waiting":
+        return msgspec.structs.replace(was, state=envelopes.State(copy=was.state.copy + COPY_STEP))
     delay_s = max(0.0, row.not_before - time.time()) if row.not_before is not None else 0.0
     try:
         return again(was, Changes(), delay_s=delay_s, copy_step=COPY_STEP)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from jobrunner.envelope import After
 from jobrunner.outcome import Error
 from jobrunner.view.rows import AttemptRow, CauseRow, Counts, JobRow, WorkerRow
 from jobrunner.view.why import Why
@@ -75,7 +76,13 @@ def job_document(row: JobRow) -> Document:
         "progress": row.progress,
         "progress_text": row.progress_text,
         "cancel_requested_at": instant(row.cancel_requested_at),
+        "after": after_document(row.after),
     }
+
+
+def after_document(after: After | None) -> Document | None:
+    """What a job waits for, or waited for."""
+    return None if after is None else {"jobs": list(after.jobs), "run": after.run, "when": after.when}
 
 
 def attempt_document(row: AttemptRow) -> Document:

@@ -17,6 +17,7 @@ import msgspec
 RANK: Final = {"expired": 1, "cancelled": 2, "dead": 3, "succeeded": 4}
 """State after an end -> its weight among the ends of one chain. 0: has not ended."""
 
+PHASE_WAITING: Final = -1
 PHASE_QUEUED: Final = 0
 PHASE_PROGRESS: Final = 1
 PHASE_LOG: Final = 2

@@ -57,6 +57,8 @@ def split(event: events.Event) -> list[Fact]:
         return [one for job in event.jobs if (one := _queued_one(event, job)) is not None]
     if isinstance(event, events.Cancel | events.Worker | events.Genesis):
         return [event]
+    if isinstance(event, events.Sealed):
+        return [event] if 0 <= event.total < LARGEST else []
     if 0 <= event.chain < LARGEST and 0 <= event.copy < LARGEST and 0 <= event.attempt < LARGEST:
         return [event]
     return []

@@ -48,6 +48,7 @@ INSERT INTO workers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
   online = CASE WHEN excluded.online_at > online_at THEN excluded.online ELSE online END,
   online_at = max(online_at, excluded.online_at)
 """
+_MERGE_SEAL: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
 _KEEP_UNKNOWN: Final = "INSERT OR IGNORE INTO unknown VALUES (?, ?, ?, ?, ?)"
 
 _encode = msgspec.json.Encoder().encode
@@ -97,6 +98,7 @@ def _write(db: sqlite3.Connection, facts: Sequence[Fact]) -> str | None:
     db.executemany(_MERGE_PROGRESS, merge.progress)
     db.executemany(_MERGE_CANCEL, merge.cancels)
     db.executemany(_MERGE_WORKER, map(_worker_row, merge.workers))
+    db.executemany(_MERGE_SEAL, map(_seal_row, merge.seals))
     return merge.genesis
 
 
@@ -125,6 +127,11 @@ def _complete(drafts: Iterable[Draft]) -> None:
             row.cause = None
         else:
             row.cause = causes.group(row.name, _errors.decode(row.error), row.frame)
+
+
+def _seal_row(event: events.Sealed) -> tuple[str, str]:
+    """How many jobs a run has: a fact about the ledger. The latest is the greatest text."""
+    return (f"run:{event.run}", f"{event.at:020.6f} {event.total}")
 
 
 def _worker_row(event: events.Worker) -> tuple[Any, ...]:

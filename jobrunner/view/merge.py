@@ -20,7 +20,7 @@ _encode = msgspec.json.Encoder().encode
 class Merge:
     """Takes facts in. drafts: the jobs that they are about; new ones are numbered from `next_n`.
 
-    attempts, logs, progress, cancels: rows to be merged into the tables of those names. workers: name -> events.
+    attempts, logs, progress, cancels: rows to be merged into the tables of those names. workers, seals: as they came.
     """
 
     def __init__(self, drafts: dict[str, Draft], next_n: int) -> None:
@@ -32,6 +32,7 @@ class Merge:
         self.progress: list[tuple[Any, ...]] = []
         self.cancels: list[tuple[Any, ...]] = []
         self.workers: list[events.Worker] = []
+        self.seals: list[events.Sealed] = []
         self.genesis: str | None = None
 
     def take(self, fact: Fact) -> None:
@@ -60,9 +61,17 @@ class Merge:
             row.created_at, row.body = body.iat, bytes(job.job)
         if not row.reaches(job.chain, at):
             return
-        place = (0, job.copy, 0, 0.0, draft.PHASE_QUEUED, -at)
-        row.moves(place, "queued" if job.not_before is None else "scheduled", at)
+        state = "waiting" if job.waits else "queued" if job.not_before is None else "scheduled"
+        phase = draft.PHASE_WAITING if job.waits else draft.PHASE_QUEUED
+        row.moves((0, job.copy, 0, 0.0, phase, -at), state, at)
         row.due(job.copy, job.not_before or (at if job.chain else body.iat))
+
+    def released(self, event: events.Released) -> None:
+        """What it waited for has happened."""
+        row = self._of(event, None, 0, None)
+        if row is not None:
+            row.moves((0, event.copy, 0, 0.0, draft.PHASE_QUEUED, -event.at), "queued", event.at)
+            row.due(event.copy, event.at)
 
     def retrying(self, event: events.Retrying) -> None:
         """A run failed, or its process died."""
@@ -183,6 +192,10 @@ class Merge:
         run = (event.attempt, ran.worker, ran.host, _pid(ran), ran.ended_at or 0.0, outcome)
         self.attempts.append((*key, *run, _json(error), _json(ran.stdout), _json(ran.stderr)))
 
+    def sealed(self, event: events.Sealed) -> None:
+        """All jobs of a run are queued."""
+        self.seals.append(event)
+
     def cancel(self, event: events.Cancel) -> None:
         """A request; that of a run is for the first chain of each of its jobs."""
         rest = (event.at, event.reason, event.by)
@@ -228,6 +241,7 @@ def _json(value: object) -> str:
 
 _TAKE: Final[dict[type, Callable[[Merge, Any], None]]] = {
     QueuedOne: Merge.queued,
+    events.Released: Merge.released,
     events.Started: Merge.started,
     events.Succeeded: Merge.succeeded,
     events.Retrying: Merge.retrying,
@@ -239,6 +253,7 @@ _TAKE: Final[dict[type, Callable[[Merge, Any], None]]] = {
     events.Suppressed: Merge.suppressed,
     events.Log: Merge.log,
     events.Progress: Merge.told,
+    events.Sealed: Merge.sealed,
     events.Cancel: Merge.cancel,
     events.Worker: Merge.worker,
     events.Genesis: Merge.begun,

@@ -5,12 +5,13 @@ Times are seconds since the epoch as float.
 
 import msgspec
 
+from jobrunner.envelope import After
 from jobrunner.events import Stream
 from jobrunner.outcome import Error
 
 SHORT_ID_CHARS = 8
 ENDED = ("succeeded", "dead", "cancelled", "expired")
-STATES = ("scheduled", "queued", "running", "retrying", *ENDED)
+STATES = ("waiting", "scheduled", "queued", "running", "retrying", *ENDED)
 GONE_AFTER_S = 65.0
 """Three heartbeats of 20 s missed, and some grace."""
 
@@ -29,7 +30,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     error: why it is retrying or dead, cancelled or expired; without its traceback, which the attempts have.
     cause: four hex digits, the same for the same cause; of those that are retrying or dead.
     result: JSON, of one that succeeded. result_bytes: its size. truncated: it was cut at its limit.
-    copy: the highest known. chain: manual retries.
+    copy: the highest known. chain: manual retries. after: what it waits for, or waited for.
     """
 
     id: str
@@ -70,6 +71,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     progress: float | None = None
     progress_text: str | None = None
     cancel_requested_at: float | None = None
+    after: After | None = None
     body: bytes | None = None
 
     @property
@@ -193,8 +195,9 @@ class CauseRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs of one queue. later: scheduled, retrying and parked. oldest_at: since when the oldest is due.
+    """Jobs of one queue. later: waiting for others, scheduled, retrying and parked.
 
+    oldest_at: since when the oldest is due.
     in_per_s, out_per_s: created and ended in the last 60 seconds, a second.
     """
 

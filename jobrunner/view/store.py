@@ -193,8 +193,8 @@ class Store:
         n, now = -1, time.time()
         while True:
             with self._checked():
-                sql = f"{asking.SELECT} WHERE n > ? AND state IN (?, ?, ?, ?, ?) ORDER BY n LIMIT ?"
-                states = ("queued", "scheduled", "parked", "running", "retrying")
+                sql = f"{asking.SELECT} WHERE n > ? AND state IN (?, ?, ?, ?, ?, ?) ORDER BY n LIMIT ?"
+                states = ("waiting", "queued", "scheduled", "parked", "running", "retrying")
                 page = list(asking.stored(self._db, sql, (n, *states, asking.PAGE)))
                 rows = asking.rows(self._db, page, now)
             yield from rows
@@ -230,6 +230,12 @@ class Store:
         """How many queued jobs of its queue are due before it."""
         with self._checked():
             return summary.place_in_line(self._db, job, _time(now))
+
+    def run_total(self, run: str) -> int | None:
+        """How many jobs a run has; None while not all of them are queued."""
+        with self._checked():
+            found = self._anchor.get(f"run:{run}")
+            return None if found is None else int(found.rpartition(" ")[2])
 
     # --- all of them ------------------------------------------------------------------------------------------------
 

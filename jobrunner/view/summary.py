@@ -17,7 +17,8 @@ _errors = msgspec.json.Decoder(Error)
 # both are answered from the index of states alone
 _WAITING: Final = """
 SELECT queue, state, (due_at IS NULL OR due_at <= ?) AS is_due, count(*), min(COALESCE(due_at, born))
-FROM jobs WHERE state IN ('queued', 'scheduled', 'parked', 'running', 'retrying', 'dead') GROUP BY queue, state, is_due
+FROM jobs WHERE state IN ('waiting', 'queued', 'scheduled', 'parked', 'running', 'retrying', 'dead')
+GROUP BY queue, state, is_due
 """
 _AHEAD: Final = """
 SELECT count(*) FROM jobs WHERE queue = ? AND id <> ? AND ((state = 'queued' AND COALESCE(due_at, born) < ?)
@@ -44,7 +45,7 @@ def counts(db: sqlite3.Connection, now: float) -> list[Counts]:
 def _what(state: str, *, is_due: bool) -> str:
     if state in ("running", "dead"):
         return state
-    if state == "parked" or (state != "queued" and not is_due):
+    if state in ("waiting", "parked") or (state != "queued" and not is_due):
         return "later"
     return "queued"
 

@@ -34,6 +34,10 @@ def explain_why(store: Store, row: JobRow, *, now: float, live: LiveFacts) -> Wh
     """Why a job does not run; None for one that does, or that has ended. now: seconds since the epoch."""
     if row.is_ended:
         return None
+    if row.state == "waiting" and row.cancel_requested_at is None:
+        from jobrunner.view.waits import explain_wait
+
+        return explain_wait(store, row, now=now, live=live)
     seen_at = next((worker.seen_at for worker in store.workers() if worker.name == row.worker), None)
     ahead = store.place_in_line(row, now=now) if row.state == "queued" else 0
     return reason(row, now=now, live=live, ahead=ahead, seen_at=seen_at)

@@ -33,7 +33,7 @@ class Intake:
         failpoint("consume.after_deliver")
         got = admission.read(delivery, self.policy)
         if isinstance(got, Unreadable):
-            self._refuse(got, delivery)
+            self.refuse(got, delivery)
             return
         known = self._settler.runs.get(got.key) or self._same_foreign(got, delivery)
         if known is not None:
@@ -91,7 +91,7 @@ class Intake:
                 return run
         return None
 
-    def _refuse(self, refused: Unreadable, delivery: Delivery) -> None:
+    def refuse(self, refused: Unreadable, delivery: Delivery) -> None:
         """Dead-letter what is no job. Two equal bodies are two messages, so each gets a key of its own."""
         self._unreadable += 1
         job = Job(v=0, id=refused.job_id, queue=delivery.queue, iat=0.0, task="(unreadable message)")

@@ -12,7 +12,7 @@ from typing import Any
 from jobrunner import __version__
 from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError
-from jobrunner.outcome import Cancelled, Dead, Done, Error, Expired, HandBack, Park, RunAgain
+from jobrunner.outcome import Cancelled, Dead, Done, Error, Expired, HandBack, Park, Release, RunAgain
 from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.settlement import Run
 
@@ -37,6 +37,8 @@ ACTIONS = {
     "job.parked": "waits for a worker that knows its function",
     "job.dead": "in the dead-letter queue",
     "job.cancelled": "someone wants it no more",
+    "waiting.refused": "its user may not look after jobs that wait for others",
+    "job.released": "what it waited for has happened; it goes to its queue",
     "job.expired": "its time to start had passed",
     "job.handed_back": "back to its queue, no attempt counted",
     "job.adopted": "delivered again while it runs here; the run goes on",
@@ -74,7 +76,7 @@ def started(run: Run) -> None:
         say(logging.INFO, "job.started", "running", **job_fields(run))
 
 
-def settled(run: Run) -> None:
+def settled(run: Run) -> None:  # noqa: C901 - one case for each verdict
     """The consequence of a run is confirmed and its message settled."""
     took_s = None
     if run.ran is not None and run.ran.ended_at is not None:
@@ -94,6 +96,8 @@ def settled(run: Run) -> None:
             say(logging.INFO, "job.cancelled", how, took_s=took_s, reason=reason, **job_fields(run))
         case Expired():
             say(logging.INFO, "job.expired", "expired before it started", **job_fields(run))
+        case Release():
+            say(logging.INFO, "job.released", "what it waited for has happened", **job_fields(run))
         case HandBack():
             say(logging.INFO, "job.handed_back", "handed back, not counted as an attempt", **job_fields(run))
         case _:

@@ -17,7 +17,8 @@ from jobrunner.broker.connection import (
     ConnectionUnblocked,
     ConnectionUp,
 )
-from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered
+from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered, Delivery
+from jobrunner.broker.waiting import SLOT, EndHeard, WaitingDelivered, WaitingLost, WaitingMessage, WaitingRefused
 from jobrunner.errors import JobrunnerError
 from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, Progress, SlotDown, SlotReady
 from jobrunner.failpoint import failpoint
@@ -36,13 +37,14 @@ from jobrunner.worker.slots import Slots
 from jobrunner.worker.steering import Steering
 from jobrunner.worker.stopping import Stopping
 from jobrunner.worker.tombstones import Tombstones
+from jobrunner.worker.waiting import Waiting
 
 SUSPENDED_S = 40.0
 """Two heartbeats: after a longer gap in its own time the broker has given the deliveries to others."""
 
 PUBLISH, CONSUME = "publish", "consume"
 
-Message = PoolMessage | ConsumerMessage | ConnectionMessage | inbox.Local
+Message = PoolMessage | ConsumerMessage | ConnectionMessage | WaitingMessage | inbox.Local
 
 
 class Worker:
@@ -59,7 +61,7 @@ class Worker:
         )
         publishing = Connection(settings.url, role=PUBLISH, notify=post, connect_timeout_s=settings.connect_timeout_s)
         self.slots = Slots(self.consuming, settings.queues, settings.procs, post)
-        self.settler = Settler(publishing, settings.name, post, self.slots.ack, self.slots.nack)
+        self.settler = Settler(publishing, settings.name, post, self.ack, self.slots.nack, self.release)
         self.pool = Pool(pool_settings_of(settings), post)
         self.policy = policy_of(settings)
         self.tombstones = Tombstones(self.consuming, lambda event: post(inbox.CancelSeen(event)))
@@ -72,6 +74,8 @@ class Worker:
             lambda run, finding: self.intake.decided(run, finding),  # noqa: PLW0108 - it is made below, and asks these
         )
         self.intake = Intake(self.policy, self.settler, self.slots, self.tombstones, self.leases)
+        self.waiting = Waiting(self.consuming, self.settler, self.tombstones, post, self.intake.refuse)
+        presence.waiting = self.waiting.count
         self.steering = Steering(presence, self.settler, self.slots, self.pool, self.tombstones)
         self.stopping = Stopping(settings.grace_s, self.slots, self.pool, post)
         self.failure: JobrunnerError | None = None
@@ -128,6 +132,9 @@ class Worker:
                 self.hear(message)
             case inbox.CancelSeen(event=event):
                 self.steering.cancel(event)
+                self.waiting.cancel()
+            case WaitingDelivered() | WaitingLost() | WaitingRefused() | EndHeard():
+                self.waiting.handle(message)
             case inbox.RenewRequested(reason=reason):
                 journal.say(logging.INFO, "child.reloaded", f"{reason}: renewing the processes", reason=reason)
                 self.pool.renew()
@@ -192,8 +199,17 @@ class Worker:
             self._started = True
             self.steering.presence.functions = sorted(self.policy.functions)
             self.steering.come()
+            self.waiting.port.start()
             journal.worker_started(self.settings, self.consuming.server_version, len(message.functions))
         self.child_free(message.slot)
+
+    def ack(self, delivery: Delivery) -> bool:
+        """On the channel that it came by."""
+        return self.waiting.port.ack(delivery) if delivery.slot == SLOT else self.slots.ack(delivery)
+
+    def release(self, delivery: Delivery) -> None:
+        """Of a job that waited for others."""
+        self.waiting.release(delivery)
 
     # --- the broker -------------------------------------------------------------------------------------------------
 
@@ -258,6 +274,7 @@ class Worker:
         now = time.monotonic()
         self.steering.tick(now)
         self.leases.tick(now)
+        self.waiting.tick(now)
         self.start_held()
         if self.slots.blocked:
             return
@@ -269,6 +286,7 @@ class Worker:
 
     def stop(self, message: inbox.StopRequested | inbox.GraceOver | inbox.ConsumersPaused | inbox.GiveUp) -> None:
         """Drain; then hand back. Held jobs were never started: they go back at once."""
+        self.waiting.close()
         self.stopping.advance(message)
         for run in [*self.slots.held.values(), *(question.run for question in self.leases.open.values())]:
             self.slots.held.pop(run.key, None)

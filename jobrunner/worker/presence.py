@@ -3,11 +3,15 @@
 import platform
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from jobrunner import __version__, events
 from jobrunner.broker.control import Reply, RunningJob
 from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.settlement import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEARTBEAT_S = 20.0
 """Readers take a worker for gone after three of them."""
@@ -22,6 +26,7 @@ class Presence:
         self._host = socket.gethostname()
         self._started_at = time.time()
         self.functions: list[str] = []
+        self.waiting: Callable[[], int] = lambda: 0
 
     @property
     def host(self) -> str:
@@ -77,4 +82,5 @@ class Presence:
             jobs=jobs,
             stack=stack,
             at=time.time(),
+            waiting=self.waiting(),
         )

@@ -23,6 +23,8 @@ from jobrunner.outcome import (
     HandBack,
     Park,
     Redelay,
+    Release,
+    Renew,
     RunAgain,
     Verdict,
     clip,
@@ -130,7 +132,7 @@ def hands_back_by_copy(run: Run) -> bool:
     return bool(run.started) and run.delivery.is_current and (run.delivery.delivery_count or 0) >= HAND_BACK_BY_COPY
 
 
-def plan(run: Run, worker: str, now: float) -> list[Message]:
+def plan(run: Run, worker: str, now: float) -> list[Message]:  # noqa: C901 - one case for each verdict
     """The messages that must be confirmed before the delivery of `run` is settled. now: seconds since the epoch."""
     envelope = run.envelope
     match run.verdict:
@@ -154,6 +156,11 @@ def plan(run: Run, worker: str, now: float) -> list[Message]:
         case Redelay(delay_s=delay_s) | Defer(delay_s=delay_s) as wait:
             copy = envelope.as_lease() if isinstance(wait, Defer) else envelope.with_state()
             return [job_message(copy, *topology.route(delay_s, envelope.job.queue))]
+        case Release():
+            return [event_message(events.Released(at=now, **facts_of(envelope, attempt=0)))]
+        case Renew():
+            key = topology.encode_word(envelope.job.queue)
+            return [job_message(envelope.with_state(), topology.WAITING, key)]
         case HandBack():
             return _hand_back(run, now)
         case None:
@@ -195,7 +202,12 @@ def suppressed(envelope: Envelope, worker: str, now: float) -> Message:
 def _succeeded(run: Run, succeeded: outcome.Succeeded, now: float) -> events.Succeeded:
     assert run.ran is not None  # noqa: S101 - what succeeded has run
     return events.Succeeded(
-        at=now, result=succeeded.result, truncated=succeeded.truncated, ran=run.ran, **_facts_of_run(run)
+        at=now,
+        result=succeeded.result,
+        truncated=succeeded.truncated,
+        failed=succeeded.failed,
+        ran=run.ran,
+        **_facts_of_run(run),
     )
 
 

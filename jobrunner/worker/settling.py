@@ -13,7 +13,7 @@ from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Answer, Message, Publisher, Returned, Stored
 from jobrunner.errors import JobrunnerError
 from jobrunner.failpoint import failpoint
-from jobrunner.outcome import Cancelled, Dead, Defer, Done, Expired, HandBack, Verdict
+from jobrunner.outcome import Cancelled, Dead, Defer, Done, Expired, HandBack, Release, Verdict
 from jobrunner.worker import journal, settlement
 from jobrunner.worker.inbox import Confirmed, Local, PublishAgain, RouteReady
 from jobrunner.worker.settlement import Run
@@ -30,7 +30,8 @@ NOT_FOUND = 404
 class Settler:
     """Every run from its delivery to its ack, and the memory of those that were settled.
 
-    ack, nack: settle a delivery on its channel; stale ones are dropped there, and ack gives False.
+    ack, nack: settle a delivery on its channel; stale ones are dropped there, and ack gives False. release: of a job
+    that waited, let the broker move it to its queue.
     on_left: called with a run that has ended though its message is with the broker still, and will come again; and with
     one that was stopped and goes back.
     """
@@ -42,6 +43,7 @@ class Settler:
         post: Callable[[Local], None],
         ack: Callable[[Delivery], bool],
         nack: Callable[[Delivery], object],
+        release: Callable[[Delivery], object],
     ) -> None:
         self.connection = connection
         self.publisher = Publisher(connection)
@@ -55,6 +57,7 @@ class Settler:
         self._post = post
         self._ack = ack
         self._nack = nack
+        self._release = release
         self._routes: set[str] = set()
         self._preparing: dict[str, asyncio.Task[None]] = {}
         self._topology_missing = False
@@ -176,6 +179,9 @@ class Settler:
                 self._nack(delivery)
             if run.ran is not None:
                 self.on_left(run)
+        elif isinstance(run.verdict, Release):
+            # not remembered as settled: the same message comes from its own queue now
+            self._release(run.delivery)
         else:
             self._ack_all(run)
         failpoint("settle.after_ack")

@@ -70,8 +70,8 @@ async def test_declared_twice_and_imported_there_is_the_same_each_time(
     found = await contents(broker, by_import)
     assert found == await contents(broker, by_amqp)
     standard = 7  # the default exchange and amq.*
-    implicit = 33  # each queue's binding to the default exchange
-    assert [len(rows) for rows in found] == [33 + standard, 33, 439 + implicit]
+    implicit = 34  # each queue's binding to the default exchange
+    assert [len(rows) for rows in found] == [34 + standard, 34, 440 + implicit]
     async with lab(by_import) as made:
         await declare.declare(await made.connect(), everything)
     policies = await ctl(broker, "--silent", "list_policies", "-p", vhost)

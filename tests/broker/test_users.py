@@ -123,13 +123,16 @@ BITS = "0." * 24 + "1.0.0.0."
 CREATES = {"setup": {f"{P}.dead2"}}
 READS = {
     "setup": {*OUR_QUEUES},
-    "worker": {"task_queue", topology.CANCELS},
+    "worker": {"task_queue", topology.CANCELS, topology.LEDGER},
     "viewer": {topology.LEDGER, topology.CANCELS},
     "operator": {"task_queue", topology.DEAD, topology.UNROUTED, topology.LEDGER, topology.CANCELS},
 }
 BINDS = {
     "producer": {(topology.EVENTS, f"{kind}.*.k7f2m9xq4tzd8w1r") for kind in ("succeeded", "dead")},
-    "worker": {(topology.CONTROL, key) for key in ("all", "worker.a", "queue.task_queue", "reply.k7f2m9xq4tzd8w1r")},
+    "worker": {
+        *((topology.CONTROL, key) for key in ("all", "worker.a", "queue.task_queue", "reply.k7f2m9xq4tzd8w1r")),
+        *((topology.EVENTS, f"{kind}.*.k7f2m9xq4tzd8w1r") for kind in ("succeeded", "dead")),
+    },
     "operator": {
         *((topology.EVENTS, f"{kind}.*.k7f2m9xq4tzd8w1r") for kind in ("succeeded", "dead")),
         *((topology.CONTROL, f"{word}.k7f2m9xq4tzd8w1r") for word in ("reply", "log")),
@@ -137,7 +140,7 @@ BINDS = {
 }
 EVENTS = {
     "submitter": {"queued"},
-    "producer": {"queued", "probe"},
+    "producer": {"queued", "sealed", "probe"},
     "worker": set(users.workers_kinds()),
     "operator": set(users.OPERATORS_KINDS),
 }
@@ -283,7 +286,7 @@ def _version(broker: TestBroker) -> tuple[int, ...]:
 
 
 def test_the_kinds_of_events_are_divided_among_the_users_without_a_rest() -> None:
-    divided = {"queued", "cancel", "genesis", *users.workers_kinds(), *users.OPERATORS_KINDS}
+    divided = {"queued", "sealed", "cancel", "genesis", *users.workers_kinds(), *users.OPERATORS_KINDS}
     assert divided == {*events.KINDS, "probe"}
 
 
@@ -379,7 +382,7 @@ def test_none_can_do_the_work_of_another(hands: Callable[..., Commands]) -> None
 RIGHTS = {
     "submitter": "may enqueue; not create, run jobs, look, retry and cancel",
     "producer": "may enqueue; not create, run jobs, look, retry and cancel",
-    "worker": "may run jobs; not create, enqueue, look, retry and cancel",
+    "worker": "may run jobs, look; not create, enqueue, retry and cancel",
     "viewer": "may look; not create, enqueue, run jobs, retry and cancel",
     "operator": "may enqueue, look, retry and cancel; not create, run jobs",
 }
@@ -393,8 +396,8 @@ async def test_the_doctor_says_what_each_may_do_and_calls_none_of_it_broken(decl
     found = {check.name: check async for check in checkup(Settings(url=url, connect_timeout_s=20), Wishes())}
     wanted = RIGHTS[role]
     if role == "worker" and _version(declared.broker) >= (4, 0, 3):  # the right on a key cannot be looked up there
-        wanted = "may enqueue, run jobs; not create, look, retry and cancel"
+        wanted = "may enqueue, run jobs, look; not create, retry and cancel"
     assert found["rights"].text == f"jr_{role} {wanted}"
     assert [check for check in found.values() if check.level == "error"] == []
     assert found["entities"].level == "ok"
-    assert found["ledger"].level == ("ok" if role == "operator" else "unknown")
+    assert found["ledger"].level == ("ok" if role in ("worker", "operator") else "unknown")

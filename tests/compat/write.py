@@ -95,6 +95,8 @@ def added() -> list[events.Event]:
         events.Retrying(at=NOW - 40, error=TIMEOUT, due_at=NOW - 20, ran=ran, **facts),
         events.Dead(at=NOW - 40, error=TIMEOUT, queue="high", worker="web3-91c0", ran=ran, **facts),
         events.Interrupted(at=NOW - 40, ran=ran, **facts),
+        events.Released(at=NOW - 2, id=CALL, run="nightly"),
+        events.Sealed(at=NOW - 1, run="nightly", total=200, failed=1, parts=True, by="ana@mbp"),
     ]
 
 

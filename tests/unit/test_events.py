@@ -19,6 +19,7 @@ SAMPLES: list[events.Event] = [
     events.Queued(at=1.0, jobs=[events.QueuedJob(job=msgspec.Raw(JOB.body), not_before=9.0)], by="ana@mbp"),
     events.Started(ran=RAN, **FACTS),
     events.Succeeded(ran=RAN, result=msgspec.Raw(b'{"a":1}'), **FACTS),
+    events.Released(**FACTS),
     events.Retrying(error=ERROR, due_at=9.0, ran=RAN, **FACTS),
     events.Dead(error=ERROR, queue="q", worker="w1", ran=RAN, **FACTS),
     events.Parked(error=ERROR, due_at=9.0, **FACTS),
@@ -29,6 +30,7 @@ SAMPLES: list[events.Event] = [
     events.Log(stream="out", text="line\n", offset_bytes=0, started_at=1.0, **FACTS),
     events.Progress(fraction=0.4, text="reading", **FACTS),
     events.Cancel(at=2.0, jobs={"k7f2m9xq4tzd8w1r": 0}, by="ana@mbp", reason="typo"),
+    events.Sealed(at=2.0, run="r-1", total=200, failed=1, parts=True, by="ana@mbp"),
     events.Worker(
         at=3.0,
         phase="online",

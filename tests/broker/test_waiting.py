@@ -1,0 +1,81 @@
+"""Jobs that wait for other jobs, with real workers, some of them killed at the worst moment."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import TestBroker
+from tests.support.command import Commands
+from tests.support.worker import WorkerProcess, starts
+
+
+@pytest.fixture
+def cli(tmp_path: Path, broker: TestBroker) -> Iterator[Commands]:
+    made = Commands(tmp_path, {"JOBRUNNER_URL": broker.url})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Path:
+    return tmp_path / "witness"
+
+
+def enqueue(cli: Commands, queue: str, *words: str) -> str:
+    return cli.run("enqueue", "-q", queue, *words).stdout.strip()
+
+
+def state(cli: Commands, job_id: str) -> str:
+    return str(cli.json("show", job_id)["state"])
+
+
+def test_how_the_others_ended_decides_whether_it_runs(cli: Commands, queue_name: str, witness: Path) -> None:
+    with WorkerProcess(cli, "-q", queue_name):
+        dead = enqueue(cli, queue_name, "tasks:hopeless", str(witness))
+        after = {
+            when: enqueue(cli, queue_name, "tasks:add", "1", "2", "--after", dead, "--when", when)
+            for when in ("success", "failure", "end")
+        }
+        follower = enqueue(cli, queue_name, "tasks:add", "1", "2", "--after", after["success"])
+        cli.run("wait", *after.values(), follower, "--timeout", "30s", code=1)
+    assert {when: state(cli, job_id) for when, job_id in after.items()} == {
+        "success": "cancelled",
+        "failure": "succeeded",
+        "end": "succeeded",
+    }
+    error = cli.json("show", after["success"])["error"]
+    assert error["message"] == f"it waited for the success of {dead[:8]}, which died"
+    assert cli.json("show", follower)["error"]["message"].endswith("which was cancelled")
+
+
+KILLED_AT = (
+    "waiting.before_record",
+    "waiting.before_renewal",
+    "settle.after_publish",
+    "waiting.after_record",
+    "waiting.after_release",
+)
+
+
+def test_it_runs_once_whenever_workers_that_look_after_it_are_killed(
+    cli: Commands, queue_name: str, witness: Path
+) -> None:
+    gate, elsewhere = cli.folder / "gate", f"{queue_name}-other"
+    with ExitStack() as stack:
+        holders = [
+            # each is the one in its turn, from the moment on at which the one before it is gone
+            stack.enter_context(WorkerProcess(cli, "-q", elsewhere, "-p", "1", JOBRUNNER_FAILPOINT=f"{name}:kill"))
+            for name in KILLED_AT
+        ]
+        stack.enter_context(WorkerProcess(cli, "-q", queue_name))
+        first = enqueue(cli, queue_name, "tasks:until", str(cli.folder / "first"), str(gate))
+        second = enqueue(cli, queue_name, "tasks:slow", str(witness), "0", "--after", first)
+        gate.touch()
+        cli.run("wait", second, "--timeout", "60s", timeout_s=80)
+        for holder in holders:
+            assert holder.process.wait(10) == -signal.SIGKILL
+        assert cli.json("audit")["lost"] == 0
+    assert starts(witness) == 1
