@@ -45,19 +45,22 @@ async def checkup(settings: Settings, wishes: Wishes) -> AsyncIterator[Check]:
         yield check
     for check in await machine.tasks(wishes.apps):
         yield check
-    way = reach.Way(settings)
-    for stage in (way.name, way.port, way.tls, way.login):
-        check = await stage()
+    way = await reach.to_nodes(settings)
+    for check in way:
         yield check
-        if check.level == "error":
-            yield reach.skipped(_AFTER_LOGIN, f"{check.name} failed")
-            return
-    assert way.connection is not None  # noqa: S101 - the login went well
+    if failed := next((check for check in way if check.level == "error"), None):
+        yield reach.skipped(["login", *_AFTER_LOGIN], f"{failed.name} failed")
+        return
+    check, connection = await reach.login(settings)
+    yield check
+    if connection is None:
+        yield reach.skipped(_AFTER_LOGIN, "login failed")
+        return
     try:
-        async for check in _at_broker(settings, wishes, way.connection, api):
+        async for check in _at_broker(settings, wishes, connection, api):
             yield check
     finally:
-        await way.connection.close()
+        await connection.close()
 
 
 async def _at_broker(settings: Settings, wishes: Wishes, asking: Connection, api: Api) -> AsyncIterator[Check]:

@@ -6,6 +6,8 @@ import ssl
 import time
 from typing import Final
 
+import msgspec
+
 from jobrunner.broker import tls
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.explain import explain
@@ -23,13 +25,47 @@ FIXES: Final = {
 }
 
 
-class Way:
-    """One walk to the broker. connection: open at its end, or None."""
+async def to_nodes(settings: Settings) -> list[Check]:
+    """Name, port and TLS of each node, up to what fails. In a cluster one that can be reached is enough: then what
+    fails at others is a warning.
+    """
+    ways = []
+    for node in settings.url.nodes:
+        way, found = Way(node, settings.connect_timeout_s), []
+        for stage in (way.name, way.port, way.tls):
+            found.append(await stage())
+            if found[-1].level == "error":
+                break
+        ways.append(found)
+    is_open = any(found[-1].level != "error" for found in ways)
+    return [
+        msgspec.structs.replace(check, level="warning") if is_open and check.level == "error" else check
+        for found in ways
+        for check in found
+    ]
 
-    def __init__(self, settings: Settings) -> None:
-        self.connection: Connection | None = None
-        self._url: BrokerUrl = settings.url
-        self._timeout_s = settings.connect_timeout_s
+
+async def login(settings: Settings) -> tuple[Check, Connection | None]:
+    """User, password and virtual host: the four causes of a refusal, each with its own fix; and the connection."""
+    url = settings.url
+    connection = Connection(url, role="doctor", notify=lambda _: None, connect_timeout_s=settings.connect_timeout_s)
+    try:
+        await connection.connect_once()
+    except JobrunnerError as exc:
+        fix = FIXES.get(exc.code, exc.hint).format(user=url.user, vhost=url.vhost)
+        if isinstance(exc, LoginRefused | GuestRemote):
+            fix += f" · the URL is from {url.origin}"
+        return Check(name="login", level="error", text=exc.message, fix=fix or None, code=exc.code), None
+    at = f" at {connection.url.address}" if url.others else ""
+    return ok("login", f"user '{url.user}' in virtual host '{url.vhost}'{at}"), connection
+
+
+class Way:
+    """The way to one node."""
+
+    def __init__(self, url: BrokerUrl, timeout_s: float) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
 
     async def name(self) -> Check:
         """Its addresses."""
@@ -79,20 +115,6 @@ class Way:
             return _certificate(writer)
         finally:
             writer.transport.abort()
-
-    async def login(self) -> Check:
-        """User, password and virtual host: the four causes of a refusal, each with its own fix."""
-        url = self._url
-        connection = Connection(url, role="doctor", notify=lambda _: None, connect_timeout_s=self._timeout_s)
-        try:
-            await connection.connect_once()
-        except JobrunnerError as exc:
-            fix = FIXES.get(exc.code, exc.hint).format(user=url.user, vhost=url.vhost)
-            if isinstance(exc, LoginRefused | GuestRemote):
-                fix += f" · the URL is from {url.origin}"
-            return Check(name="login", level="error", text=exc.message, fix=fix or None, code=exc.code)
-        self.connection = connection
-        return ok("login", f"user '{url.user}' in virtual host '{url.vhost}'")
 
 
 def _certificate(writer: asyncio.StreamWriter) -> Check:

@@ -17,6 +17,7 @@ from jobrunner.doctor.check import Check
 from jobrunner.doctor.checkup import Wishes, checkup
 from jobrunner.doctor.entities import Entities, create
 from jobrunner.doctor.management import Api
+from jobrunner.doctor.reach import login, to_nodes
 from jobrunner.doctor.told import Told
 from tests.broker.lab import in_loop, lab, on_channel
 from tests.support.broker import Container, TestBroker
@@ -157,6 +158,23 @@ async def test_a_broker_that_takes_nothing_is_told_within_seconds(broker: TestBr
     assert found["alarms"].code == "broker_blocked"
     assert "not tried while the broker takes nothing" in found["rest"].text
     assert found["entities"].level in ("ok", "error")  # what needs no publish was looked at
+
+
+@in_loop
+async def test_of_a_cluster_one_node_that_can_be_reached_is_enough(broker: TestBroker) -> None:
+    url = msgspec.structs.replace(broker.parsed, others=(("127.0.0.1", 1),))
+    settings = Settings(url=url, connect_timeout_s=15.0)
+    found = await to_nodes(settings)
+    assert [(check.name, check.level) for check in found if check.name == "port"] == [
+        ("port", "ok"),
+        ("port", "warning"),
+    ]
+    check, connection = await login(settings)
+    assert connection is not None
+    await connection.close()
+    assert (check.level, f"127.0.0.1:{url.port}" in check.text) == ("ok", True)
+    alone = Settings(url=msgspec.structs.replace(url, port=1), connect_timeout_s=15.0)
+    assert {check.level for check in await to_nodes(alone) if check.name == "port"} == {"error"}
 
 
 @in_loop
