@@ -618,6 +618,14 @@ class Unconfirmed(PartlyDone):
     hint_text = "again with --id {full_id}"
 
 
+class PauseUnconfirmed(PartlyDone):
+    """timeout, queue, state (paused, resumed)."""
+
+    code = "pause_unconfirmed"
+    text = "No confirm within {timeout}: '{queue}' may be {state} or not."
+    hint_text = "the same command again"
+
+
 class ChildrenKeepDying(JobrunnerError):
     """failures, window, reason."""
 

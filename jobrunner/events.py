@@ -204,6 +204,23 @@ class Sealed(_Event, frozen=True, kw_only=True, omit_defaults=True):
     by: str | None = None
 
 
+class Pause(_Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A queue is not to be consumed, or with `paused` false is again. The newest word counts (`jobrunner.v1.cancels`).
+
+    until: seconds since the epoch; None: until it is resumed.
+    """
+
+    queue: str
+    paused: bool = True
+    until: float | None = None
+    reason: str = ""
+    by: str | None = None
+
+    def holds(self, now: float) -> bool:
+        """Whether the queue is paused at that time, in seconds since the epoch."""
+        return self.paused and (self.until is None or now < self.until)
+
+
 class Worker(_Event, frozen=True, kw_only=True, omit_defaults=True):
     """A worker's life. phase: online, heartbeat (every 20 s) or offline (an orderly stop)."""
 
@@ -243,7 +260,7 @@ JobEvent = (
     | Log
     | Progress
 )
-Event = JobEvent | Queued | Sealed | Cancel | Worker | Genesis
+Event = JobEvent | Queued | Sealed | Cancel | Pause | Worker | Genesis
 
 KINDS: dict[str, str | None] = {
     "queued": "queued",
@@ -261,6 +278,7 @@ KINDS: dict[str, str | None] = {
     "progress": None,
     "sealed": None,
     "cancel": None,
+    "pause": None,
     "worker": None,
     "genesis": None,
 }
@@ -300,6 +318,8 @@ def message_id(event: Event) -> str:
             return f"{next(iter(cancelled), run)}.{event.at:.6f}.cancel"
         case Sealed(run=run, at=at):
             return f"{run}.{at:.6f}.sealed"
+        case Pause(queue=queue):
+            return f"{queue}.{event.at:.6f}.pause"
         case Worker(name=name, phase=phase):
             return f"{name}.{event.at:.3f}.{phase}"
         case Log(offset_bytes=offset, stream=stream):

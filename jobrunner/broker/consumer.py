@@ -5,7 +5,7 @@ channel error touches one job.
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pika import exceptions, spec
@@ -52,6 +52,7 @@ class SlotConsumer:
         self.stale_acks = 0
         self._connection = connection
         self._queues = queues
+        self._active: Sequence[str] = queues
         self._notify = notify
         self._prefetch = prefetch
         self._channel: AmqpChannel | None = None
@@ -106,6 +107,12 @@ class SlotConsumer:
         if self._feed is not None:
             self._feed.go_on()
 
+    def listen(self, queues: Sequence[str]) -> None:
+        """Consume only these of its queues from now on."""
+        self._active = queues
+        if self._feed is not None:
+            self._feed.listen(queues)
+
     async def close(self, timeout_s: float = 1.0) -> None:
         """Close the channel for good and wait for the broker's answer, which proves that it has seen all acks."""
         self._wanted = False
@@ -151,7 +158,7 @@ class SlotConsumer:
         channel.add_on_cancel_callback(self._on_broker_cancel)
         # per consumer, never for the whole channel: RabbitMQ 4.3 refuses that
         channel.basic_qos(prefetch_count=self._prefetch, global_qos=False)
-        self._feed = Feed(channel, self._queues, self._on_message, self._on_ready)
+        self._feed = Feed(channel, self._queues, self._active, self._on_message, self._on_ready)
         if not self._paused:
             self._feed.go_on()
 

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from jobrunner import envelope
+from jobrunner import envelope, events
 from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
@@ -68,7 +68,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     not start here); of `owner`, `<id>.<copy>` -> `running`, `ended` or `free`. stack: of the job asked for, as text.
     at: the clock of the worker's machine; 0: it did not say.
     member: the nonce of the worker that answers another worker. returned: `<id>.<copy>` -> how often the broker has
-    taken that message back from it, though it lived. waiting: jobs looked after here that wait for others.
+    taken that message back from it, though it lived. waiting: jobs looked after here that wait for others. paused: its
+    queues that it does not consume now.
     """
 
     v: int = 1
@@ -90,6 +91,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     returned: dict[str, int] = {}
     at: float = 0.0
     waiting: int = 0
+    paused: list[events.Pause] = []
 
 
 def _read(body: bytes, kind: type[T]) -> T | None:

@@ -19,17 +19,25 @@ OnMessage = Callable[[str, Any, spec.BasicProperties, bytes], None]
 class Feed:
     """The flow of deliveries on one open channel, for as long as that channel lives.
 
-    on_message: a delivery. on_ready: once, when all queues are consumed or the first delivery has come.
+    queues: those of `all_queues` that are consumed now, in the same order. on_message: a delivery. on_ready: once,
+    when all of them are consumed or the first delivery has come.
     """
 
     def __init__(
-        self, channel: AmqpChannel, queues: Sequence[str], on_message: OnMessage, on_ready: Callable[[], None]
+        self,
+        channel: AmqpChannel,
+        all_queues: Sequence[str],
+        queues: Sequence[str],
+        on_message: OnMessage,
+        on_ready: Callable[[], None],
     ) -> None:
         self._channel = channel
+        self._first = all_queues[0]
         self._queues = queues
+        self._round = queues
         self._on_message = on_message
         self._on_ready: Callable[[], None] | None = on_ready
-        self._several = len(queues) > 1
+        self._several = len(all_queues) > 1
         self._tags: dict[str, str] = {}  # consumer tag -> queue, from consume to cancel-ok
         self._unready = 0
         self._number = 0
@@ -43,7 +51,14 @@ class Feed:
 
     def queue_of(self, tag: str) -> str:
         """The queue of a consumer tag."""
-        return self._tags.get(tag, self._queues[0])
+        return self._tags.get(tag, self._first)
+
+    def listen(self, queues: Sequence[str]) -> None:
+        """Consume these from now on. What is on its way from another goes back; what runs goes on."""
+        self._queues = queues
+        self._cancel_all()  # the answer to the last cancel begins anew
+        if not self._stopped:
+            self.go_on()
 
     def go_on(self) -> None:
         """Let deliveries come."""
@@ -122,10 +137,12 @@ class Feed:
     # --- asking several queues in turn ------------------------------------------------------------------------------
 
     def _ask(self, index: int) -> None:
-        self._asking = not self._stopped and index < len(self._queues)
+        if not index:
+            self._round = self._queues
+        self._asking = not self._stopped and index < len(self._round)
         if self._asking:
             self._asked = index
-            self._channel.queue_declare(self._queues[index], passive=True, callback=partial(self._on_depth, index))
+            self._channel.queue_declare(self._round[index], passive=True, callback=partial(self._on_depth, index))
         elif self._stopped:
             self._check_idle()
         else:
@@ -133,8 +150,8 @@ class Feed:
 
     def _on_depth(self, index: int, method_frame: Any) -> None:
         # never a get from an empty queue: the broker writes each into the queue's log
-        if method_frame.method.message_count and not self._stopped:
-            self._channel.basic_get(self._queues[index], self._on_get_ok)
+        if method_frame.method.message_count and not self._stopped and self._round[index] in self._queues:
+            self._channel.basic_get(self._round[index], self._on_get_ok)
         else:
             self._ask(index + 1)
 
@@ -144,8 +161,13 @@ class Feed:
             channel.basic_nack(method.delivery_tag, multiple=False, requeue=True)
             self._check_idle()
             return
+        queue = self._round[self._asked]
+        if queue not in self._queues:  # not to be consumed any more, since it was asked
+            channel.basic_nack(method.delivery_tag, multiple=False, requeue=True)
+            self._ask(self._asked + 1)
+            return
         self._take()
-        self._on_message(self._queues[self._asked], method, properties, body)
+        self._on_message(queue, method, properties, body)
 
     def _on_get_empty(self, _method_frame: Any) -> None:
         self._ask(self._asked + 1)

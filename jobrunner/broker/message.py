@@ -98,6 +98,9 @@ def event_message(event: events.Event) -> Message:
             key = topology.event_key(kind, run, next(iter(jobs)) if len(jobs) == 1 else "-")
         case events.Sealed(run=run):
             key = topology.event_key(kind, run, "-")
+        case events.Pause(queue=queue):
+            # with the word of cancels, which leads to the stream that workers read before they consume
+            key = topology.event_key("cancel", None, topology.encode_word(queue))
         case events.Worker(name=name):
             key = topology.event_key(kind, None, topology.encode_word(name))
         case _:

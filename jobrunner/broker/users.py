@@ -18,7 +18,7 @@ from jobrunner.broker.topology import P, encode_word
 PREFIX: Final = "jr_"
 PRODUCERS_KINDS: Final = ("queued", "sealed", "probe")
 OPERATORS_KINDS: Final = ("queued", "sealed", "cancel", "cancelled", "dead", "probe")
-_NOT_WORKERS: Final = ("queued", "sealed", "cancel", "genesis")
+_NOT_WORKERS: Final = ("queued", "sealed", "cancel", "pause", "genesis")
 """Kinds of events by who may write them; `probe` is what `doctor` looks for in the ledger, no event of a job."""
 
 ASK: Final = r"all|probe|(worker|host|queue)\..+"

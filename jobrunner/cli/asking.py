@@ -63,9 +63,10 @@ async def live_facts(settings: Settings, store: "Store", queue: str) -> "LiveFac
     """What explains why a job of this queue does not run; where this user may not ask workers, those of the view."""
     import msgspec
 
-    from jobrunner.view.live import LiveFacts, LiveWorker, live_of_view
+    from jobrunner.view.live import LiveFacts, LiveWorker, live_of_view, paused_queues
 
-    known = live_of_view(store, time.time())
+    now = time.time()
+    known = live_of_view(store, queue, now)
     async with connected(settings, "why") as connection:
         try:
             depth = await declare.queue_depth(connection, queue)
@@ -84,6 +85,7 @@ async def live_facts(settings: Settings, store: "Store", queue: str) -> "LiveFac
             has_queue=has_queue,
             full=await limit_reached(connection, queue, ready),
             blocked=connection.blocked,
+            paused=paused_queues(store, replies, now).get(queue),
         )
 
 

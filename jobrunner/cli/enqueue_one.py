@@ -11,7 +11,7 @@ from jobrunner.cli import out
 from jobrunner.cli.after import shown as shown_after
 from jobrunner.cli.enqueue_plan import Plan, route_of
 from jobrunner.cli.enqueue_result import finish, shows_of
-from jobrunner.cli.enqueue_warnings import Warnings, priority_warnings, worker_warnings
+from jobrunner.cli.enqueue_warnings import LABELS, Warnings, priority_warnings, worker_warnings
 from jobrunner.cli.phrases import prefix
 from jobrunner.cli.shared import Shared
 from jobrunner.client import Client
@@ -112,7 +112,7 @@ class _One:
         if self._shared.json or ((sys.stdout.isatty() or sys.stderr.isatty()) and not self._shared.quiet):
             depth = await client.depth(self._plan.envelope.job.queue)
             self._consumers = depth[1] if depth else None
-            self._warnings = worker_warnings(self._plan, self._consumers)
+            self._warnings = await worker_warnings(client, self._plan, self._consumers)
             self._warnings += await priority_warnings(client, self._plan)
 
     def interrupted(self) -> str:
@@ -143,7 +143,7 @@ class _One:
         for warning in self._warnings:
             self._shared.warn(warning["text"])
             if warning["fix"]:
-                self._shared.talk(f"  Start one:  {warning['fix']}")
+                self._shared.talk(f"  {LABELS[warning['code']]}:  {warning['fix']}")
 
     def _due_s(self) -> float:
         return self._plan.envelope.state.not_before_ms / 1000

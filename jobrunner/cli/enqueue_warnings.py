@@ -1,11 +1,23 @@
 """What `enqueue` warns of, once the job is queued."""
 
-from typing import Any
+import contextlib
+import time
+from typing import Any, Final
 
+from jobrunner.broker import topology
+from jobrunner.broker.control import Reply, ask
 from jobrunner.broker.settings import ignores_priority
 from jobrunner.cli.enqueue_plan import Plan
 from jobrunner.client import Client
 from jobrunner.envelope import DEFAULT_PRIORITY
+from jobrunner.errors import JobrunnerError
+from jobrunner.view.pausing import pause_words, resume_command
+
+LABELS: Final = {"no_worker": "Start one", "queue_paused": "Resume it"}
+"""What a warning's command does."""
+
+ANSWER_S: Final = 0.5
+"""For a worker that listens to the queue; without one the answer comes at once."""
 
 Warnings = list[dict[str, Any]]
 
@@ -19,12 +31,28 @@ async def priority_warnings(client: Client, plan: Plan) -> Warnings:
     return [{"code": "priority_ignored", "text": text, "fix": None}]
 
 
-def worker_warnings(plan: Plan, consumers: int | None) -> Warnings:
-    """Of a queue on which no one listens. consumers: None where that is not known."""
+async def worker_warnings(client: Client, plan: Plan, consumers: int | None) -> Warnings:
+    """Of a queue on which no one listens, or that is paused. consumers: None where that is not known."""
     if consumers != 0:
         return []
-    queue = plan.envelope.job.queue
+    queue, now = plan.envelope.job.queue, time.time()
+    replies = await _listening(client, queue)
+    for pause in (pause for reply in replies for pause in reply.paused):
+        if pause.queue == queue and pause.holds(now):
+            text = f"{queue} is {pause_words(pause, now)}. The job waits safely."
+            return [{"code": "queue_paused", "text": text, "fix": resume_command(queue)}]
+    if replies:
+        return []
     words = ["jobrunner worker", "" if queue == "task_queue" else f"-q {queue}"]
     words.append("--allow-commands" if plan.needs_commands else "")
     text = f"No worker listens on '{queue}'. The job waits safely."
-    return [{"code": "no_worker", "text": text, "fix": " ".join(word for word in words if word)}]
+    fix = " ".join(word for word in words if word)
+    return [{"code": "no_worker", "text": text, "fix": fix}]
+
+
+async def _listening(client: Client, queue: str) -> list[Reply]:
+    """A worker of that queue, if there is one: a busy one of several queues consumes nothing, nor does a paused one."""
+    key = f"queue.{topology.encode_word(queue)}"
+    with contextlib.suppress(JobrunnerError, TimeoutError):
+        return await ask(client.connection, key, "ping", timeout_s=ANSWER_S, expected=1)
+    return []

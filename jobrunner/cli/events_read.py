@@ -37,12 +37,18 @@ class Wanted:
         """Whether a record is one of them. Only those that came through the events exchange count."""
         if record.exchange != topology.EVENTS:
             return False
-        kind, _, job_id = record.key.partition(".")[0], "", record.key.rpartition(".")[2]
+        kind, job_id = kind_of(record), record.key.rpartition(".")[2]
         if self._kinds and kind not in self._kinds:
             return False
         if not self._prefixes or job_id.startswith(self._prefixes):
             return True
         return kind in ("queued", "cancel") and any(f'"{prefix}'.encode() in record.body for prefix in self._prefixes)
+
+
+def kind_of(record: Record) -> str:
+    """The kind of an event, by its routing key; a pause travels under that of cancels."""
+    kind = record.key.partition(".")[0]
+    return "pause" if kind == "cancel" and b'"kind":"pause"' in record.body else kind
 
 
 async def records(settings: Settings, *, start: float | None, follows: bool) -> AsyncIterator[Record]:

@@ -10,8 +10,10 @@ import msgspec
 from jobrunner import events
 from jobrunner.broker.stream import Record
 from jobrunner.cli import out, phrases
+from jobrunner.cli.events_read import kind_of
 from jobrunner.cli.shared import Shared
 from jobrunner.events import Event
+from jobrunner.view.pausing import pause_words
 
 _TEXT_CHARS = 80
 
@@ -21,7 +23,7 @@ def show(shared: Shared, record: Record) -> None:
     if shared.json:
         out.emit_json({"offset": record.offset, **document(record.body)})
         return
-    kind, job_id = record.key.partition(".")[0], record.key.rpartition(".")[2]
+    kind, job_id = kind_of(record), record.key.rpartition(".")[2]
     try:
         event = events.decode(record.body)
     except ValueError:
@@ -103,6 +105,8 @@ def _other(event: Event) -> str:
             return " ".join(word for word in ("" if fraction is None else f"{fraction * 100:.0f}%", text or "") if word)
         case events.Cancel(jobs=jobs, run=run, by=by):
             return f"{run or phrases.plural(len(jobs), 'job')} by {by or '?'}"
+        case events.Pause():
+            return f"{event.queue} is {pause_words(event, event.at) if event.paused else 'consumed again'}"
         case events.Worker(phase=phase, name=name):
             return f"{phase} {name}, {event.busy} of {event.slots} slots busy, queues {', '.join(event.queues)}"
         case events.Genesis(id=genesis):

@@ -1,4 +1,4 @@
-"""`jobrunner queues list|declare|purge`."""
+"""`jobrunner queues list|declare|pause|resume|purge`."""
 
 import sys
 
@@ -7,6 +7,7 @@ import click
 from jobrunner.cli import out
 from jobrunner.cli.command import group, option, pass_shared
 from jobrunner.cli.completing import complete_queues
+from jobrunner.cli.kinds import POSITIVE_DURATION
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import no_sync_option
 from jobrunner.errors import OptionsClash
@@ -14,7 +15,7 @@ from jobrunner.errors import OptionsClash
 
 @group("queues")
 def queues() -> None:
-    """Look at queues, create them, empty them."""
+    """Look at queues, create them, pause them, empty them."""
 
 
 @queues.command("list", short_help="What they hold, and who listens.")
@@ -82,6 +83,35 @@ def declare_queues(
         for sentence in report.differ:
             out.say(f"{out.mark('✗', shared.color, sys.stderr)} {sentence}")
     return 1 if report.differ else 0
+
+
+@queues.command("pause", short_help="Let nothing more start from a queue.")
+@click.argument("name", shell_complete=complete_queues)
+@option("--for", type=POSITIVE_DURATION, metavar="DUR", help="So long; else until it is resumed.")
+@option("--reason", default="", metavar="TEXT", help="For those who ask why.")
+@pass_shared
+def pause_queue(shared: Shared, /, name: str, *, reason: str, **options: float | None) -> int:
+    """No worker takes a job from this queue until `queues resume`: not those of now, and not those that start later.
+
+    What runs goes on to its end. New jobs are accepted and wait. Exit 4 if there is no such queue.
+    """
+    from jobrunner.broker.topology import check_queue_name
+    from jobrunner.cli.queues_pause import change
+
+    check_queue_name(name)
+    return change(shared, name, paused=True, for_s=options["for"], reason=reason)
+
+
+@queues.command("resume", short_help="Let jobs start from a paused queue again.")
+@click.argument("name", shell_complete=complete_queues)
+@pass_shared
+def resume_queue(shared: Shared, name: str) -> int:
+    """End the pause of a queue. One that is not paused stays as it is. Exit 4 if there is no such queue."""
+    from jobrunner.broker.topology import check_queue_name
+    from jobrunner.cli.queues_pause import change
+
+    check_queue_name(name)
+    return change(shared, name, paused=False)
 
 
 @queues.command("purge", short_help="Empty a queue, on the record.")

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from jobrunner.broker import topology
 from jobrunner.cli import out, phrases
 from jobrunner.cli.asking import connected, depths
+from jobrunner.cli.queues_pause import pause_document
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import QueueFacts
 from jobrunner.cli.viewing import catch_up, opened
 from jobrunner.errors import NotFound, PermissionRefused
+from jobrunner.view.live import paused_queues
+from jobrunner.view.pausing import pause_words
 from jobrunner.view.rows import Counts
 
 if TYPE_CHECKING:
@@ -51,8 +54,10 @@ async def _gather(shared: Shared, store: "Store", names: Sequence[str], *, no_sy
     async with connected(shared.settings, "queues") as connection:
         found = await depths(connection, wanted)
     rows = [QueueFacts(name, counts.get(name) or Counts(queue=name)) for name in wanted]
+    paused = paused_queues(store, (), time.time())
     for row in rows:
         row.ready, row.consumers = found[row.name] or (None, None)
+        row.paused = paused.get(row.name)
     return rows
 
 
@@ -66,6 +71,7 @@ def _document(row: QueueFacts, now: float) -> dict[str, object]:
         "later": counts.later,
         "dead": counts.dead,
         "oldest_s": row.oldest_s(now),
+        "paused": pause_document(row.paused),
     }
 
 
@@ -73,13 +79,16 @@ def _piped(row: QueueFacts, now: float) -> str:
     counts, oldest_s = row.counts, row.oldest_s(now)
     numbers = [row.ready, row.consumers, counts.running, counts.later, counts.dead]
     oldest = "" if oldest_s is None else f"{oldest_s:.1f}"
-    return "\t".join([out.cell(row.name), *("" if number is None else str(number) for number in numbers), oldest])
+    words = ["" if number is None else str(number) for number in numbers]
+    paused = pause_words(row.paused, now) if row.paused else ""
+    return "\t".join([out.cell(row.name), *words, oldest, out.cell(paused)])
 
 
 def _draw(rows: Sequence[QueueFacts], now: float, color: str) -> None:
     from jobrunner.cli.draw import Cell, Column, table
 
     titles = ("READY", "RUNNING", "LATER", "DEAD", "OLDEST", "CONSUMERS")
+    is_paused = any(row.paused for row in rows)
 
     def cells(row: QueueFacts) -> list[Cell]:
         counts, oldest_s = row.counts, row.oldest_s(now)
@@ -88,7 +97,9 @@ def _draw(rows: Sequence[QueueFacts], now: float, color: str) -> None:
         if row.name in OURS:
             shown[2:] = [phrases.NOTHING] * 3
         oldest = phrases.NOTHING if oldest_s is None else phrases.took(round(oldest_s))
-        return [*shown, oldest, f"{row.consumers or 0:,}"]
+        paused = [out.printable(pause_words(row.paused, now)) if row.paused else ""] if is_paused else []
+        return [*shown, oldest, f"{row.consumers or 0:,}", *paused]
 
     columns = [Column("QUEUE", flexible=True), *(Column(title, right=True) for title in titles)]
+    columns += [Column("", flexible=True)] if is_paused else []
     out.emit(table(columns, map(cells, rows), color))

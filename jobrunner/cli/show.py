@@ -72,7 +72,7 @@ async def _reason(shared: Shared, store: "Store", row: "JobRow", *, no_sync: boo
 
     now = time.time()
     if no_sync:
-        return explain_why(store, row, now=now, live=live_of_view(store, now))
+        return explain_why(store, row, now=now, live=live_of_view(store, row.queue, now))
     from jobrunner.cli.asking import live_facts
 
     live = await live_facts(shared.settings, store, row.queue)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jobrunner.cli.queues_pause import pause_document
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import Facts
 
@@ -28,6 +29,7 @@ def document(facts: Facts, shared: Shared) -> dict[str, Any]:
                 "oldest_s": row.oldest_s(facts.now),
                 "in_per_s": row.counts.in_per_s,
                 "out_per_s": row.counts.out_per_s,
+                "paused": pause_document(row.paused),
             }
             for row in facts.queues
         ],

@@ -14,6 +14,9 @@ from jobrunner.cli import phrases
 from jobrunner.cli.asking import PING_S, connected, depths, ping
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import PermissionRefused
+from jobrunner.events import Pause
+from jobrunner.view.live import paused_queues
+from jobrunner.view.pausing import pause_words, resume_command
 from jobrunner.view.rows import Counts, WorkerRow
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ class Problem:
 class QueueFacts:
     """One queue. ready, consumers: as the broker counts now; None where it was not asked or has no such queue.
 
-    full: how many messages it may hold, where it holds them and refuses more.
+    full: how many messages it may hold, where it holds them and refuses more. paused: the word that pauses it now.
     """
 
     name: str
@@ -47,6 +50,7 @@ class QueueFacts:
     ready: int | None = None
     consumers: int | None = None
     full: int | None = None
+    paused: Pause | None = None
 
     def oldest_s(self, now: float) -> float | None:
         """How long the oldest job that is due has waited."""
@@ -116,6 +120,9 @@ async def gather(shared: Shared, store: "Store", words: Sequence[str], *, no_syn
         facts.behind_s = _age_s(store.path, now)
     else:
         await _ask(shared, facts)
+    paused = paused_queues(store, facts.replies or (), now)
+    for row in facts.queues:
+        row.paused = paused.get(row.name)
     facts.problems = list(problems_of(facts))
     return facts
 
@@ -168,9 +175,13 @@ def _of_queues(facts: Facts) -> Iterator[Problem]:
         if row.full is not None:
             text = f"'{row.name}' is full ({row.ready:,} of at most {row.full:,} messages): new jobs are refused."
             yield Problem("error", "queue_full", text, _worker_on(row.name))
-    if facts.replies is None:
-        return
+        if row.paused is not None:
+            jobs = f"; {phrases.plural(row.ready, 'job')} wait{'s' * (row.ready == 1)}" if row.ready else ""
+            text = f"{row.name} is {pause_words(row.paused, facts.now)}{jobs}."
+            yield Problem("warning", "queue_paused", text, resume_command(row.name))
     for row in facts.queues:
+        if row.paused is not None or facts.replies is None:
+            continue
         mine = [reply for reply in facts.replies if row.name in reply.queues]
         waiting = row.ready or 0
         grows_per_s = row.counts.in_per_s - row.counts.out_per_s

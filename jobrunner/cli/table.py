@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "dead": Entry("jobrunner.cli.dead:dead", "Fix", "what died, by cause; throw it away"),
     "audit": Entry("jobrunner.cli.audit:audit", "Fix", "is every accepted job somewhere? put it right"),
     "progress": Entry("jobrunner.cli.progress:progress", "", "inside a job: say how far it is"),
-    "queues": Entry("jobrunner.cli.queues:queues", "Operate", "list, declare or empty queues"),
+    "queues": Entry("jobrunner.cli.queues:queues", "Operate", "list, declare, pause or empty queues"),
     "workers": Entry("jobrunner.cli.workers:workers", "Operate", "list workers, ask them"),
     "dev": Entry("jobrunner.cli.dev:dev", "Set up", "try it now: broker + worker"),
     "broker": Entry("jobrunner.cli.broker:broker", "Set up", "a private RabbitMQ on this machine"),

@@ -30,6 +30,7 @@ _CUT_SHORT: Final = "interrupted"
 _errors = msgspec.json.Decoder(Error)
 _streams = msgspec.json.Decoder(events.Stream)
 _workers = msgspec.json.Decoder(events.Worker)
+_pauses = msgspec.json.Decoder(events.Pause)
 _tags = msgspec.json.Decoder(list[str])
 _encode = msgspec.json.Encoder().encode
 
@@ -230,6 +231,11 @@ def workers(db: sqlite3.Connection, since: float) -> list[WorkerRow]:
     """Workers that told something since then, by name."""
     found = db.execute("SELECT last, online FROM workers WHERE at >= ? ORDER BY name", (since,))
     return [_worker(_workers.decode(last), _workers.decode(online) if online else None) for last, online in found]
+
+
+def pauses(db: sqlite3.Connection) -> list[events.Pause]:
+    """The newest word on each queue that was ever paused, by name."""
+    return [_pauses.decode(last) for (last,) in db.execute("SELECT last FROM pauses ORDER BY queue")]
 
 
 def _worker(last: events.Worker, online: events.Worker | None) -> WorkerRow:

@@ -55,7 +55,7 @@ def split(event: events.Event) -> list[Fact]:
     """An event as single facts; of a `queued` event each job that can be read. Numbers that are not ours: none."""
     if isinstance(event, events.Queued):
         return [one for job in event.jobs if (one := _queued_one(event, job)) is not None]
-    if isinstance(event, events.Cancel | events.Worker | events.Genesis):
+    if isinstance(event, events.Cancel | events.Pause | events.Worker | events.Genesis):
         return [event]
     if isinstance(event, events.Sealed):
         return [event] if 0 <= event.total < LARGEST else []

@@ -39,6 +39,10 @@ _MERGE_CANCEL: Final = """
 INSERT INTO cancels VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
   at = excluded.at, reason = excluded.reason, by = excluded.by WHERE excluded.at < at
 """
+_MERGE_PAUSE: Final = """
+INSERT INTO pauses VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at, last = excluded.last
+  WHERE (excluded.at, excluded.last) > (at, last)
+"""
 _MERGE_WORKER: Final = """
 INSERT INTO workers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
   last = CASE WHEN (excluded.started_at, excluded.at) > (started_at, at) THEN excluded.last ELSE last END,
@@ -97,6 +101,7 @@ def _write(db: sqlite3.Connection, facts: Sequence[Fact]) -> str | None:
     db.executemany(_MERGE_LOG, merge.logs)
     db.executemany(_MERGE_PROGRESS, merge.progress)
     db.executemany(_MERGE_CANCEL, merge.cancels)
+    db.executemany(_MERGE_PAUSE, [(each.queue, each.at, _encode(each).decode()) for each in merge.pauses])
     db.executemany(_MERGE_WORKER, map(_worker_row, merge.workers))
     db.executemany(_MERGE_SEAL, map(_seal_row, merge.seals))
     return merge.genesis

@@ -1,10 +1,11 @@
 """What is asked of the broker and of workers, besides the view, to tell why a job does not run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from jobrunner.broker.control import Reply
+from jobrunner.events import Pause
 from jobrunner.view.rows import JobRow, WorkerRow
 from jobrunner.view.store import Store
 
@@ -67,7 +68,7 @@ class LiveFacts(msgspec.Struct, frozen=True, kw_only=True):
     workers: those that answered; with is_asked False those that the ledger tells of (`live_of_view`).
     ready, consumers: of the job's queue as the broker counts them; None: not known. has_queue: False when the broker
     said that there is no such queue. full: how many messages the queue may hold, where it holds them and refuses more.
-    blocked: the broker's reason for taking no messages.
+    blocked: the broker's reason for taking no messages. paused: the newest word on the queue, if it holds.
     """
 
     workers: Sequence[LiveWorker] = ()
@@ -77,9 +78,19 @@ class LiveFacts(msgspec.Struct, frozen=True, kw_only=True):
     has_queue: bool = True
     full: int | None = None
     blocked: str | None = None
+    paused: Pause | None = None
 
 
-def live_of_view(store: Store, now: float) -> LiveFacts:
+def paused_queues(store: Store, replies: Iterable[Reply], now: float) -> dict[str, Pause]:
+    """Queue -> the word that pauses it now. Workers know it longer than the ledger keeps it."""
+    newest: dict[str, Pause] = {}
+    for pause in (*store.pauses(), *(pause for reply in replies for pause in reply.paused)):
+        if pause.queue not in newest or pause.at > newest[pause.queue].at:
+            newest[pause.queue] = pause
+    return {queue: pause for queue, pause in newest.items() if pause.holds(now)}
+
+
+def live_of_view(store: Store, queue: str, now: float) -> LiveFacts:
     """The facts for `--no-sync`: workers that the ledger tells of, and nothing of the broker."""
     workers = [LiveWorker.of_row(row) for row in store.workers() if not row.gone(now)]
-    return LiveFacts(workers=workers, is_asked=False)
+    return LiveFacts(workers=workers, is_asked=False, paused=paused_queues(store, (), now).get(queue))

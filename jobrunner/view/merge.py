@@ -20,7 +20,8 @@ _encode = msgspec.json.Encoder().encode
 class Merge:
     """Takes facts in. drafts: the jobs that they are about; new ones are numbered from `next_n`.
 
-    attempts, logs, progress, cancels: rows to be merged into the tables of those names. workers, seals: as they came.
+    attempts, logs, progress, cancels: rows to be merged into the tables of those names. workers, seals, pauses: as they
+    came.
     """
 
     def __init__(self, drafts: dict[str, Draft], next_n: int) -> None:
@@ -31,6 +32,7 @@ class Merge:
         self.logs: list[tuple[Any, ...]] = []
         self.progress: list[tuple[Any, ...]] = []
         self.cancels: list[tuple[Any, ...]] = []
+        self.pauses: list[events.Pause] = []
         self.workers: list[events.Worker] = []
         self.seals: list[events.Sealed] = []
         self.genesis: str | None = None
@@ -203,6 +205,10 @@ class Merge:
         if event.run is not None:
             self.cancels.append((f"run:{event.run}", 0, *rest))
 
+    def pause(self, event: events.Pause) -> None:
+        """A word on a queue."""
+        self.pauses.append(event)
+
     def worker(self, event: events.Worker) -> None:
         """A worker's life."""
         self.workers.append(event)
@@ -255,6 +261,7 @@ _TAKE: Final[dict[type, Callable[[Merge, Any], None]]] = {
     events.Progress: Merge.told,
     events.Sealed: Merge.sealed,
     events.Cancel: Merge.cancel,
+    events.Pause: Merge.pause,
     events.Worker: Merge.worker,
     events.Genesis: Merge.begun,
 }

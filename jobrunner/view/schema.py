@@ -24,6 +24,8 @@ BUSY_S: Final = 20.0
 
 CACHE_KIB: Final = 32 * 1024
 
+_PAUSES: Final = "CREATE TABLE pauses (queue TEXT PRIMARY KEY, at REAL NOT NULL, last TEXT NOT NULL)"
+
 _TABLES: Final = """
 CREATE TABLE jobs (
   n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
@@ -55,15 +57,16 @@ CREATE TABLE progress (
 CREATE TABLE cancels (
   target TEXT NOT NULL, chain INTEGER NOT NULL, at REAL NOT NULL, reason TEXT NOT NULL, by TEXT,
   PRIMARY KEY (target, chain)) WITHOUT ROWID;
+{PAUSES};
 CREATE TABLE workers (name TEXT PRIMARY KEY, started_at REAL NOT NULL, at REAL NOT NULL, last TEXT NOT NULL,
   online_at REAL NOT NULL, online TEXT);
 CREATE TABLE unknown ("offset" INTEGER PRIMARY KEY, at REAL, kind TEXT NOT NULL, id TEXT, body BLOB NOT NULL);
 CREATE INDEX unknown_id ON unknown (id) WHERE id IS NOT NULL;
 CREATE TABLE holes (first_offset INTEGER PRIMARY KEY, last_offset INTEGER NOT NULL, noticed_at REAL NOT NULL);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-"""
+""".replace("{PAUSES}", _PAUSES)
 
-TABLES: Final = ("jobs", "attempts", "logs", "progress", "cancels", "workers", "unknown", "holes")
+TABLES: Final = ("jobs", "attempts", "logs", "progress", "cancels", "pauses", "workers", "unknown", "holes")
 """All that a rebuild empties."""
 
 _ADDED: Final = {"max_attempts": "INTEGER"}
@@ -127,8 +130,8 @@ def prepare(db: sqlite3.Connection) -> None:
                 db.execute(statement)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {VERSION}")
-        for name in _missing(db):
-            db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {_ADDED[name]}")
+        for statement in _missing(db):
+            db.execute(statement)
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")
@@ -147,9 +150,11 @@ def _is_ours(db: sqlite3.Connection) -> bool:
 
 
 def _missing(db: sqlite3.Connection) -> list[str]:
-    """The columns that came after this file was made."""
+    """What makes the columns and tables that came after this file was made."""
     there = {name for (name,) in db.execute("SELECT name FROM pragma_table_info('jobs')")}
-    return [name for name in _ADDED if name not in there]
+    made = [f"ALTER TABLE jobs ADD COLUMN {name} {kind}" for name, kind in _ADDED.items() if name not in there]
+    has_pauses = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'pauses'").fetchone()
+    return made if has_pauses else [*made, _PAUSES]
 
 
 def open_or_renew(path: Path, on_notice: Callable[[str], None]) -> sqlite3.Connection:

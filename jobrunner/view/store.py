@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from jobrunner.broker.stream import Record
 from jobrunner.errors import NotFound
+from jobrunner.events import Pause
 from jobrunner.view import asking, folding, lookup, schema, summary
 from jobrunner.view.anchor import Anchor
 from jobrunner.view.filters import Filter
@@ -249,6 +250,11 @@ class Store:
         """Workers that told something in the last `since_s` seconds, by name, also those that are gone."""
         with self._checked():
             return asking.workers(self._db, time.time() - since_s)
+
+    def pauses(self) -> list[Pause]:
+        """The newest word on each queue that was ever paused; whether it holds now tells `Pause.holds`."""
+        with self._checked():
+            return asking.pauses(self._db)
 
     def counts(self, now: float) -> list[Counts]:
         """Jobs by queue, by name: of queues with jobs that wait, run or are dead, or that came or ended just now."""

@@ -7,8 +7,10 @@ from typing import Final
 import msgspec
 
 from jobrunner.durations import format_about, format_duration
+from jobrunner.events import Pause
 from jobrunner.instants import show_instant
 from jobrunner.view.live import LiveFacts, LiveWorker
+from jobrunner.view.pausing import pause_words, resume_command
 from jobrunner.view.rows import JobRow
 from jobrunner.view.store import Store
 
@@ -130,6 +132,8 @@ def _queued(row: JobRow, now: float, live: LiveFacts, ahead: int) -> Why:
     if not live.has_queue:
         text = f"the broker has no queue '{row.queue}' any more, and what was in it went with it."
         return Why(code="queue_missing", text=text, fix="jobrunner audit", label="What is lost")
+    if live.paused is not None:
+        return _paused(row, now, live.paused)
     if live.full is not None and _came_later(row):
         count = f"{live.ready or 0:,} of at most {live.full:,} messages"
         text = f"its queue '{row.queue}' is full ({count}); what comes from a delay goes in once there is room."
@@ -149,6 +153,11 @@ def _queued(row: JobRow, now: float, live: LiveFacts, ahead: int) -> Why:
     else:
         text = f"{_all(slots)} on '{row.queue}' {'is' if slots == 1 else 'are'} busy; {place}."
     return Why(code="all_busy", text=text, fix=worker_command(row), label="Add a worker")
+
+
+def _paused(row: JobRow, now: float, pause: Pause) -> Why:
+    text = f"its queue '{row.queue}' is {pause_words(pause, now)}."
+    return Why(code="queue_paused", text=text, fix=resume_command(row.queue), label="Resume it")
 
 
 def _no_worker(row: JobRow, live: LiveFacts) -> Why:

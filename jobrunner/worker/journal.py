@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any
 
-from jobrunner import __version__
+from jobrunner import __version__, events
 from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError
 from jobrunner.outcome import Cancelled, Dead, Done, Error, Expired, HandBack, Park, Release, RunAgain
@@ -31,6 +31,8 @@ ACTIONS = {
     "broker.unblocked": "the broker takes messages again",
     "broker.unconfirmed": "a consequence was not confirmed; the job stays unacked and it is published again",
     "queue.missing": "a queue that this worker listens on does not exist",
+    "queue.paused": "a queue is not consumed for now; its running jobs go on",
+    "queue.resumed": "a queue is consumed again",
     "job.started": "running for 250 ms",
     "job.succeeded": "finished, its result in the ledger",
     "job.retrying": "will run again",
@@ -211,6 +213,18 @@ def blocked(reason: str | None) -> None:
 def queue_missing(queue: str) -> None:
     """A queue that should be listened on is not there."""
     say(logging.INFO, "queue.missing", f"There is no queue '{queue}' yet; creating it.", queue=queue)
+
+
+def queue_paused(pause: events.Pause) -> None:
+    """A queue is not to be consumed."""
+    by = f" by {pause.by}" if pause.by else ""
+    text = f"'{pause.queue}' is paused{by}; its running jobs go on."
+    say(logging.INFO, "queue.paused", text, queue=pause.queue, by=pause.by, reason=pause.reason)
+
+
+def queue_resumed(queue: str) -> None:
+    """It is to be consumed again, or its pause is over."""
+    say(logging.INFO, "queue.resumed", f"'{queue}' is consumed again.", queue=queue)
 
 
 def bug(error: BaseException | None, message: str) -> None:

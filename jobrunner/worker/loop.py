@@ -29,6 +29,7 @@ from jobrunner.worker.assembly import policy_of, pool_settings_of, work_of
 from jobrunner.worker.inbox import Inbox
 from jobrunner.worker.intake import Intake
 from jobrunner.worker.leases import Leases
+from jobrunner.worker.pauses import Pauses
 from jobrunner.worker.presence import Presence
 from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.settlement import Run
@@ -64,8 +65,9 @@ class Worker:
         self.settler = Settler(publishing, settings.name, post, self.ack, self.slots.nack, self.release)
         self.pool = Pool(pool_settings_of(settings), post)
         self.policy = policy_of(settings)
-        self.tombstones = Tombstones(self.consuming, lambda event: post(inbox.CancelSeen(event)))
-        presence = Presence(settings, os.getpid())
+        self.pauses = Pauses(settings.queues)
+        self.tombstones = Tombstones(self.consuming, lambda event: post(inbox.CancelSeen(event)), self.pauses.take)
+        presence = Presence(settings, os.getpid(), self.pauses)
         self.leases = Leases(
             self.settler,
             presence,
@@ -275,6 +277,7 @@ class Worker:
         self.steering.tick(now)
         self.leases.tick(now)
         self.waiting.tick(now)
+        self.listen()
         self.start_held()
         if self.slots.blocked:
             return
@@ -283,6 +286,11 @@ class Worker:
             self.settler.settle(run, HandBack())
         # a channel that was just being paused when its process became free
         self.slots.balance(self.runs.values())
+
+    def listen(self) -> None:
+        """Consume the queues that are not paused."""
+        if not self.stopping.is_begun:
+            self.pauses.apply(self.slots, self.settler)
 
     def stop(self, message: inbox.StopRequested | inbox.GraceOver | inbox.ConsumersPaused | inbox.GiveUp) -> None:
         """Drain; then hand back. Held jobs were never started: they go back at once."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobrunner import __version__, events
 from jobrunner.broker.control import Reply, RunningJob
+from jobrunner.worker.pauses import Pauses
 from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.settlement import Run
 
@@ -20,8 +21,9 @@ HEARTBEAT_S = 20.0
 class Presence:
     """The facts about this worker."""
 
-    def __init__(self, settings: WorkerSettings, pid: int) -> None:
+    def __init__(self, settings: WorkerSettings, pid: int, pauses: Pauses) -> None:
         self._settings = settings
+        self._pauses = pauses
         self._pid = pid
         self._host = socket.gethostname()
         self._started_at = time.time()
@@ -83,4 +85,5 @@ class Presence:
             stack=stack,
             at=time.time(),
             waiting=self.waiting(),
+            paused=self._pauses.in_force(time.time()),
         )

@@ -77,6 +77,7 @@ async def _connect(worker: Worker) -> None:
     await worker.consuming.connect_once()
     # what was cancelled while no worker ran must not start: so all cancels are known before the first delivery
     await worker.tombstones.read_all()
+    worker.listen()
 
 
 async def _check_name(worker: Worker) -> None:
@@ -140,7 +141,7 @@ async def _watch_queues(worker: Worker) -> None:
         await asyncio.sleep(CHECK_S)
         if not worker.consuming.is_open:
             continue
-        depths = [await declare.queue_depth(worker.consuming, queue) for queue in worker.settings.queues]
+        depths = [await declare.queue_depth(worker.consuming, queue) for queue in worker.slots.queues]
         idle = not worker.runs and not any(ready for ready, _ in filter(None, depths))
         empty = empty + 1 if idle else 0
     worker.inbox.put(inbox.StopRequested(0))

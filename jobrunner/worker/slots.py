@@ -38,7 +38,7 @@ class Slots:
     """One consumer for each process of the pool, and the spare.
 
     ready: free processes. busy: process -> what it runs. held: delivered jobs that wait for a process.
-    ahead: whether jobs are short enough for the spare to consume.
+    ahead: whether jobs are short enough for the spare to consume. queues: those that are consumed now.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Slots:
         self._has_spare = len(queues) == 1  # a choice among several is made when a process is free
         if self._has_spare:
             self.consumers.append(SlotConsumer(connection, procs, queues, post, prefetch=AHEAD * procs))
+        self.queues = queues
         self.ready: set[int] = set()
         self.busy: dict[int, Run] = {}
         self.held: dict[tuple[str, int], Run] = {}
@@ -151,6 +152,12 @@ class Slots:
         else:
             self._started.add(slot)
             self.consumers[slot].start()
+
+    def listen(self, queues: tuple[str, ...]) -> None:
+        """Consume these queues, and no others, from now on."""
+        self.queues = queues
+        for consumer in self.consumers:
+            consumer.listen(queues)
 
     def quiet(self, slot: int) -> None:
         """No further delivery on this channel. What it holds already stays its own."""

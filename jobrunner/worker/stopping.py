@@ -35,6 +35,11 @@ class Stopping:
         return self._gave_up or (self._paused and not runs)
 
     @property
+    def is_begun(self) -> bool:
+        """Whether nothing more is taken."""
+        return bool(self.signals)
+
+    @property
     def exit_code(self) -> int:
         """0, or 128 + the second signal's number."""
         return 128 + self.signals[1] if len(self.signals) > 1 else 0

@@ -26,11 +26,19 @@ REFUSED_S = 5.0
 
 
 class Tombstones:
-    """The cancels of this broker. on_cancel: called with each that arrives after `read_all`."""
+    """The cancels of this broker. on_cancel: called with each that arrives after `read_all`. on_pause: with each word
+    on a queue, since these lie in the same stream.
+    """
 
-    def __init__(self, connection: Connection, on_cancel: Callable[[events.Cancel], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        on_cancel: Callable[[events.Cancel], None],
+        on_pause: Callable[[events.Pause], None],
+    ) -> None:
         self._connection = connection
         self._on_cancel = on_cancel
+        self._on_pause = on_pause
         self._jobs: dict[str, tuple[int, CancelNote]] = {}
         self._runs: dict[str, tuple[float, CancelNote]] = {}
         self._next: int | str = "first"
@@ -86,6 +94,8 @@ class Tombstones:
             return
         if isinstance(event, events.Cancel):
             self.add(event)
+        elif isinstance(event, events.Pause):
+            self._on_pause(event)
 
     def add(self, event: events.Cancel) -> None:
         """Note a cancel, from the stream or told directly: whichever comes first."""

@@ -356,6 +356,64 @@ async def test_a_slot_of_several_queues_can_pause_at_any_moment(broker: TestBrok
 
 
 @in_loop
+async def test_one_queue_can_be_left_out_and_taken_in_again(broker: TestBroker, queue_name: str) -> None:
+    async with lab(broker.url, queue_name) as made:
+        publisher = await made.publisher()
+        first_id, second_id = await put(publisher, queue_name, 2)
+        consumer = await made.consumer(queue_name)
+        first = await made.inbox.delivery()
+        consumer.listen(())
+        await consumer.pause()
+        consumer.resume()
+        assert consumer.ack(first)
+        await _has(publisher, queue_name, 1, 0)  # a quorum queue counts a cancelled consumer until it has settled
+        assert not made.inbox.holds(Delivered)
+        consumer.listen((queue_name,))
+        second = await made.inbox.delivery()
+        assert [first.message_id, second.message_id] == [first_id, second_id]
+        assert consumer.ack(second)
+        assert second.delivery_count in (None, 0)
+
+
+@in_loop
+async def test_of_several_queues_any_can_be_left_out_at_any_moment(broker: TestBroker, queue_name: str) -> None:
+    high, low = f"{queue_name}.high", f"{queue_name}.low"
+    async with lab(broker.url, high, low) as made:
+        publisher = await made.publisher()
+        await put(publisher, high, 20)
+        await put(publisher, low, 20)
+        consumer = await made.consumer(high, low)
+        taken: list[str] = []
+        for turn in range(40):
+            consumer.listen([(high, low), (low,), (), (high,)][turn % 4])
+            await asyncio.sleep(0.001 * (turn % 5))
+            if made.inbox.holds(Delivered):
+                delivery = await made.inbox.delivery()
+                taken.append(delivery.queue)
+                consumer.ack(delivery)
+        consumer.listen((low,))
+        while taken.count(low) < 20:
+            delivery = await made.inbox.delivery()
+            taken.append(delivery.queue)
+            consumer.ack(delivery)
+        consumer.listen((high, low))
+        while len(taken) < 40:
+            delivery = await made.inbox.delivery()
+            taken.append(delivery.queue)
+            consumer.ack(delivery)
+        await consumer.close()
+        await is_empty(made, high)
+        await is_empty(made, low)
+
+
+async def _has(publisher: Publisher, queue: str, ready: int, consumers: int) -> None:
+    async def there() -> None:
+        assert await declare.queue_depth(publisher.connection, queue) == (ready, consumers)
+
+    await eventually_async(there)
+
+
+@in_loop
 async def test_a_missing_queue_among_several_is_created(broker: TestBroker, queue_name: str) -> None:
     high, low = f"{queue_name}.high", f"{queue_name}.low"
     async with lab(broker.url, low) as made:

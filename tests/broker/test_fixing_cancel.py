@@ -41,7 +41,7 @@ async def test_many_jobs_are_cancelled_by_one_record_that_later_workers_read(
     with await synced(tmp_path / "other.sqlite", broker.parsed) as store:
         assert {row.state for row in rows_of(store, ids)} == {"cancelled"}
     async with lab(broker.url) as here:
-        tombstones = Tombstones(await here.connect(), lambda _: None)
+        tombstones = Tombstones(await here.connect(), lambda _: None, lambda _: None)
         await tombstones.read_all()
         found = [tombstones.find(job) for job in jobs]
         tombstones.close()

@@ -97,6 +97,8 @@ def added() -> list[events.Event]:
         events.Interrupted(at=NOW - 40, ran=ran, **facts),
         events.Released(at=NOW - 2, id=CALL, run="nightly"),
         events.Sealed(at=NOW - 1, run="nightly", total=200, failed=1, parts=True, by="ana@mbp"),
+        events.Pause(at=NOW - 30, queue="video", until=NOW + 600, reason="maintenance", by="ana@mbp"),
+        events.Pause(at=NOW - 20, queue="video", paused=False, by="ana@mbp"),
     ]
 
 

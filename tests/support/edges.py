@@ -64,6 +64,9 @@ class Wire:
     def resume(self) -> None:
         self.log.append(("resume", self.slot))
 
+    def listen(self, queues: tuple[str, ...]) -> None:
+        self.log.append(("listen", len(queues)))
+
     async def pause(self) -> None:
         self.log.append(("pause", self.slot))
 

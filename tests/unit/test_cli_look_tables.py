@@ -21,6 +21,7 @@ from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import Facts, QueueFacts, problems_of
 from jobrunner.envelope import new_job, seal
 from jobrunner.errors import BadValue, NotFound
+from jobrunner.events import Pause
 from jobrunner.outcome import Error
 from jobrunner.view.rows import Counts, JobRow, WorkerRow
 from jobrunner.view.store import Store
@@ -187,6 +188,13 @@ def test_a_queue_that_is_full_is_a_problem_also_where_workers_may_not_be_asked()
     queue = QueueFacts("video", Counts(queue="video"), ready=1200, consumers=1, full=1500)
     sentence = "'video' is full (1,200 of at most 1,500 messages): new jobs are refused."
     assert told(facts_of(queue, replies=None)) == [("error", sentence, "jobrunner worker -q video")]
+
+
+def test_a_paused_queue_is_a_problem_and_its_lack_of_consumers_is_not() -> None:
+    pause = Pause(at=NOW - 60, queue="video", by="ana@mbp", reason="new disks")
+    queue = QueueFacts("video", Counts(queue="video"), ready=3, consumers=0, paused=pause)
+    text = "video is paused by ana@mbp until it is resumed: new disks; 3 jobs wait."
+    assert told(facts_of(queue)) == [("warning", text, "jobrunner queues resume video")]
 
 
 def test_a_queue_that_grows_while_every_slot_is_busy_is_a_problem() -> None:

@@ -31,6 +31,7 @@ SAMPLES: list[events.Event] = [
     events.Progress(fraction=0.4, text="reading", **FACTS),
     events.Cancel(at=2.0, jobs={"k7f2m9xq4tzd8w1r": 0}, by="ana@mbp", reason="typo"),
     events.Sealed(at=2.0, run="r-1", total=200, failed=1, parts=True, by="ana@mbp"),
+    events.Pause(at=2.5, queue="a.b", until=9.0, by="ana@mbp", reason="maintenance"),
     events.Worker(
         at=3.0,
         phase="online",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jobrunner import events
 from jobrunner.broker.stream import Record
 from jobrunner.outcome import Error
+from jobrunner.view.live import paused_queues
 from jobrunner.view.rows import JobRow
 from jobrunner.view.store import Store
 from tests.support import history as ledger
@@ -76,6 +77,9 @@ _MAKE: dict[str, Any] = {
     ),
     "progress": lambda facts, _ran: events.Progress(fraction=0.5, text=f"{facts['at']}", **facts),
     "cancel": lambda facts, _ran: events.Cancel(at=facts["at"], jobs={facts["id"]: facts["chain"]}, run=facts["run"]),
+    "pause": lambda facts, _ran: events.Pause(
+        at=facts["at"], queue=f"q{facts['copy']}", paused=bool(facts["chain"]), reason=f"{facts['attempt']}"
+    ),
     "worker": lambda facts, _ran: ledger.worker(
         phase=("online", "heartbeat", "offline")[facts["copy"]], **_same(facts)
     ),
@@ -90,7 +94,14 @@ def snapshot(told: Sequence[events.Event], cuts: Sequence[int] = ()) -> list[Any
         for begin, end in pairwise(bounds):
             store.fold(found[begin:end])
         jobs = [(store.job(each, now=NOW), store.attempts(each), store.logs(each)) for each in IDS]
-        return [jobs, store.workers(10 * NOW), store.counts(NOW), store.causes(ledger.words()), _columns(store)]
+        return [
+            jobs,
+            store.pauses(),
+            store.workers(10 * NOW),
+            store.counts(NOW),
+            store.causes(ledger.words()),
+            _columns(store),
+        ]
 
 
 def _columns(store: Store) -> list[Any]:
@@ -268,6 +279,17 @@ def test_a_cancel_request_is_told_until_the_job_ends_or_is_retried() -> None:
     assert told(queued(run="r"), whole_run).cancel_requested_at == NOW - 7
     assert told(queued(), request, CANCELLED).cancel_requested_at is None
     assert told(queued(chain=1), request, whole_run).cancel_requested_at is None
+
+
+def test_the_newest_word_on_a_queue_counts_until_its_time_is_over() -> None:
+    paused = events.Pause(at=NOW - 9, queue="video", until=NOW + 5, by="ana")
+    resumed = events.Pause(at=NOW - 3, queue="video", paused=False)
+    with a_view([paused]) as store:
+        assert store.pauses() == [paused]
+        assert paused_queues(store, (), NOW) == {"video": paused}
+        assert paused_queues(store, (), NOW + 5) == {}
+    with a_view([resumed, paused]) as store:
+        assert paused_queues(store, (), NOW) == {}
 
 
 def test_a_worker_is_told_by_its_newest_life_and_knows_its_functions_from_its_first_word() -> None:

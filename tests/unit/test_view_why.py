@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from jobrunner.broker.control import Reply, RunningJob
+from jobrunner.events import Pause
+from jobrunner.instants import show_instant
 from jobrunner.view.live import LiveFacts, LiveWorker, live_of_view
 from jobrunner.view.rows import ENDED, JobRow
 from jobrunner.view.why import explain_why, reason
@@ -131,6 +133,22 @@ TABLE: list[tuple[JobRow, LiveFacts, int, str, str, str]] = [
         "all_busy",
         "all 4 slots on 'video' are busy; 37 jobs are before it.",
         "jobrunner worker -q video",
+    ),
+    (
+        job(copy=1),
+        live(worker(), ready=12, full=15, paused=Pause(at=NOW - 60, queue="video", by="ana@mbp", reason="new disks")),
+        37,
+        "queue_paused",
+        "its queue 'video' is paused by ana@mbp until it is resumed: new disks.",
+        "jobrunner queues resume video",
+    ),
+    (
+        job(queue="a b"),
+        live(paused=Pause(at=NOW - 60, queue="a b", until=NOW + 600)),
+        0,
+        "queue_paused",
+        f"its queue 'a b' is paused until {show_instant(NOW + 600, NOW)}.",
+        "jobrunner queues resume 'a b'",
     ),
     (
         job(created_at=NOW - 90),
@@ -300,4 +318,4 @@ def test_workers_are_those_that_answer_or_else_those_of_the_ledger() -> None:
         why = explain_why(store, row, now=NOW, live=facts)
         assert why is not None
         assert (why.code, why.text) == ("all_busy", "1 job is before it on 'task_queue'; 1 of 4 slots there are busy.")
-        assert live_of_view(store, NOW + 999).workers == []
+        assert live_of_view(store, "task_queue", NOW + 999).workers == []

@@ -22,6 +22,7 @@ from jobrunner.execution.pool import Finished, SlotReady
 from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, Succeeded
 from jobrunner.registry import FunctionSpec
 from jobrunner.worker import inbox
+from jobrunner.worker.pauses import Pauses
 from tests.support.edges import Bench, Standing
 
 ERROR = Error(reason="error", message="boom")
@@ -464,3 +465,38 @@ def _log_in(message: Any) -> events.Log:
     event = events.decode(message.body)
     assert isinstance(event, events.Log)
     return event
+
+
+# --- paused queues --------------------------------------------------------------------------------------------------
+
+
+def test_a_pause_holds_until_the_newest_word_or_the_clock_ends_it() -> None:
+    pauses = Pauses(["high", "low"])
+    pauses.take(events.Pause(at=5.0, queue="low", until=20.0))
+    pauses.take(events.Pause(at=5.0, queue="of others"))
+    assert (pauses.active(10.0), pauses.active(20.0)) == (("high",), ("high", "low"))
+    assert [pause.queue for pause in pauses.in_force(10.0)] == ["low"]
+    pauses.take(events.Pause(at=4.0, queue="low", paused=False))  # older: it came late
+    assert pauses.active(10.0) == ("high",)
+    pauses.take(events.Pause(at=6.0, queue="low", paused=False))
+    assert pauses.active(10.0) == ("high", "low")
+
+
+@on_a_loop
+async def test_a_job_of_a_paused_queue_that_was_not_started_goes_back_and_one_that_runs_goes_on() -> None:
+    async with bench(1) as one:
+        running, held = job(), job()
+        first = deliver(one, running)
+        second = deliver(one, held)
+        one.worker.pauses.take(events.Pause(at=1.0, queue="task_queue"))
+        one.worker.handle(inbox.Tick(late_s=0.0))
+        await asyncio.gather(*one.worker.slots._pausing.values())
+        assert ("listen", 0) in one.wire
+        assert ("nack", second.tag) in one.wire
+        finish(one, running, Succeeded())
+        one.publishes.answer()
+        one.handle_all()
+        assert [each for each in one.wire if each[1] == first.tag][-1] == ("ack", first.tag)
+        one.worker.pauses.take(events.Pause(at=2.0, queue="task_queue", paused=False))
+        one.worker.handle(inbox.Tick(late_s=0.0))
+        assert ("listen", 1) in one.wire
