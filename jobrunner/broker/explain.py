@@ -133,7 +133,10 @@ def _forbidden(text: str, url: BrokerUrl, verb: str) -> JobrunnerError:
     entity = found[3]
     if found[2] == "topic" and (exchange := _TOPIC_EXCHANGE.search(text)):
         entity = f"{exchange[1]} {found[3]}"
-    return PermissionRefused(user=url.user, verb=_VERBS.get(found[1] or "", verb), entity=entity, vhost=url.vhost)
+    what = _VERBS.get(found[1] or "", verb)
+    # what is missing an administrator creates; a right on what is there is given
+    hint = None if what == "create" else f"rabbitmqctl list_user_permissions {url.user} · jobrunner doctor"
+    return PermissionRefused(user=url.user, verb=what, entity=entity, vhost=url.vhost, hint=hint)
 
 
 def _value(text: str) -> str:

@@ -14,6 +14,12 @@ CHECK_S: Final = 15.0
 """Bound of one check at the broker, so that a silent broker cannot hold the whole."""
 
 
+GIVE_RIGHTS: Final = (
+    "rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*' · fewer: jobrunner queues declare --print --users"
+)
+"""What an administrator types for a user who has none."""
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked at and seen. level: `ok`, `warning`, `error`, or `unknown` where nobody could tell.
 

@@ -12,7 +12,7 @@ from jobrunner.broker import tls
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.explain import explain
 from jobrunner.config import BrokerUrl, Settings
-from jobrunner.doctor.check import Check, of_error, ok, unknown, warning
+from jobrunner.doctor.check import GIVE_RIGHTS, Check, of_error, ok, unknown, warning
 from jobrunner.errors import GuestRemote, JobrunnerError, LoginRefused, TlsRefused
 
 SOON_S: Final = 14 * 86_400.0
@@ -21,7 +21,7 @@ SOON_S: Final = 14 * 86_400.0
 FIXES: Final = {
     "login_refused": "rabbitmqctl authenticate_user {user}  (asks for the password) · rabbitmqctl list_users",
     "guest_remote": "rabbitmqctl add_user app · rabbitmqctl set_permissions -p {vhost} app '.*' '.*' '.*'",
-    "vhost_refused": "rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*' · fewer: docs/how-to/secure.md",
+    "vhost_refused": GIVE_RIGHTS,
 }
 
 
@@ -96,7 +96,7 @@ class Way:
         if not url.tls:
             if url.is_loopback:
                 return ok("tls", "not used; the broker is on this machine")
-            fix = "amqps:// and [tls] ca_file · docs/how-to/secure.md"
+            fix = "amqps:// · [tls] ca_file, if its certificate is not of a public authority"
             return warning("tls", f"passwords and jobs cross the network to {url.host} in the clear", fix)
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -13,7 +13,7 @@ import msgspec
 from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import publish_invalid
-from jobrunner.doctor.check import Check, error, ok, refusal
+from jobrunner.doctor.check import GIVE_RIGHTS, Check, error, ok, refusal
 
 _NOBODY: Final = f"{topology.P}.doctor-probe"
 _SOURCE: Final = "amq.fanout"
@@ -119,7 +119,7 @@ def check(rights: Rights, *, user: str, vhost: str) -> Check:
     may = [name for name, allowed in rights.abilities.items() if allowed]
     may_not = [name for name, allowed in rights.abilities.items() if not allowed]
     if not may:
-        fix = f"rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'  · fewer rights: docs/how-to/secure.md"
-        return error("rights", f"{user} may do nothing in virtual host '{vhost}'", fix)
+        nothing = f"{user} may do nothing in virtual host '{vhost}'"
+        return error("rights", nothing, GIVE_RIGHTS.format(user=user, vhost=vhost))
     text = f"{user} may {', '.join(may)}"
     return ok("rights", f"{text}; not {', '.join(may_not)}" if may_not else text)

@@ -24,7 +24,8 @@ async def workers(connection: Connection) -> tuple[list[Check], list[control.Rep
     if not replies:
         return [warning("workers", "no worker answers; jobs wait", "jobrunner worker")], []
     slots = sum(reply.slots for reply in replies)
-    text = f"{len(replies)} answer{'s' if len(replies) == 1 else ''}, {slots} slot{'' if slots == 1 else 's'}"
+    who = "1 worker answers" if len(replies) == 1 else f"{len(replies)} workers answer"
+    text = f"{who}, {slots} slot{'' if slots == 1 else 's'}"
     others = sorted({f"{reply.worker} {reply.version}" for reply in replies if reply.version != __version__})
     if others:
         found = warning(
