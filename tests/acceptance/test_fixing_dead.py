@@ -66,6 +66,10 @@ def test_a_group_can_be_listed_and_a_filter_without_matches_says_so(home: Home, 
     fetch = next(one for one in causes(home, queue_name) if one["task"] == "tasks.fetch")
     listed = home.run("dead", "list", f"cause:{fetch['cause']}", f"queue:{queue_name}")
     assert len(listed.stdout.splitlines()) == 3
+    _, text = home.on_terminal("dead", "list", f"cause:{fetch['cause']}", f"queue:{queue_name}")
+    assert text.count("✗ dead") == 3
+    listed = home.run("dead", "list", f"cause:{fetch['cause']}", f"queue:{queue_name}", "--json")
+    assert {one["state"] for one in json.loads(listed.stdout)["jobs"]} == {"dead"}
     _, text = home.on_terminal("dead", f"queue:{queue_name}-none")
     assert text == "Nothing is dead.\n"
 
@@ -86,8 +90,9 @@ def test_purged_jobs_read_as_cancelled_and_no_filter_brings_them_back(home: Home
     assert (none.returncode, none.stderr) == (0, "Nothing to retry.\n")
     by_id = home.run("retry", rows[0]["id"])
     assert (by_id.returncode, by_id.stdout) == (0, f"{rows[0]['id']}\n")
-    again = home.run("dead", "purge", *where, "-y")
+    again = home.run("dead", "purge", *where, "-y", "--json")
     assert again.returncode == 0
+    assert all(one["purged"] for one in json.loads(again.stdout)["jobs"])  # of the one that died anew, if it has
 
 
 def test_on_a_terminal_the_filter_is_typed_again(home: Home, queue_name: str) -> None:

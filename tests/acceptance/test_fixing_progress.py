@@ -92,6 +92,11 @@ def test_as_json_it_says_what_was_told_and_list_and_show_have_it(home: Home, que
 
 
 def test_outside_of_a_job_a_sentence(home: Home) -> None:
+    code, text = home.on_terminal("progress", "40%", "half")
+    assert (code, text.splitlines()[0]) == (
+        2,
+        "error: This is not inside a running job: there is no progress to report.",
+    )
     done = home.run("progress", "40%", "half")
     assert done.returncode == 2
     assert done.stderr.startswith("error: This is not inside a running job: there is no progress to report.\nhint:  ")

@@ -109,12 +109,19 @@ def test_queues_are_declared_listed_and_purged_on_the_record(home: Home, queue_n
     done = home.run("queues", "declare", queue_name)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, queue_name)
     assert home.run("queues", "declare", queue_name).stdout == ""
+    report = json.loads(home.run("queues", "declare", f"{queue_name}-j", "--json").stdout)
+    assert (report["created"], report["differ"]) == ([f"{queue_name}-j"], [])
+    code, text = home.on_terminal("queues", "declare", f"{queue_name}-t")
+    assert (code, text.splitlines()[0]) == (0, f"✓ created {queue_name}-t")
     job_id = home.run("enqueue", "-q", queue_name, "tasks:hello", "x").stdout.strip()
     assert home.run("queues", "purge", queue_name, "-n").stdout == f"would remove 1 job from {queue_name}\n"
     done = home.run("queues", "purge", queue_name)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: This would remove 1 job on '{queue_name}' (")
     assert home.run("queues", "purge", queue_name, "-y").stdout == "1\n"
+    home.run("enqueue", "-q", queue_name, "tasks:hello", "x")
+    assert json.loads(home.run("queues", "purge", queue_name, "-y", "--json").stdout)["purged"] == 1
+    assert home.on_terminal("queues", "purge", queue_name, "-y") == (0, f"✓ removed 0 from {queue_name}\n")
     assert home.run("queues", "list", queue_name).stdout.split("\t")[:3] == [queue_name, "0", "0"]
     assert len(job_id) == 16
 
