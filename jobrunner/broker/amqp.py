@@ -41,6 +41,7 @@ class AmqpChannel(Channel):
     _consumers: dict[str, Callable[..., None]]
     _cancelled: set[str]
     on_confirm: OnConfirm | None = None
+    on_late: Callable[[Any, Any, bytes], None] | None = None
 
     @property
     def usable(self) -> bool:
@@ -52,9 +53,15 @@ class AmqpChannel(Channel):
         callback = self._consumers.get(tag)
         if callback is None or tag in self._cancelled:
             if self.is_open:
-                self.basic_nack(method_frame.method.delivery_tag, multiple=False, requeue=True)
+                self.hand_back(method_frame.method, header_frame.properties, body)
             return
         callback(self, method_frame.method, header_frame.properties, body)
+
+    def hand_back(self, method: Any, properties: Any, body: bytes) -> None:
+        """Nack what came too late, and tell `on_late` of it."""
+        self.basic_nack(method.delivery_tag, multiple=False, requeue=True)
+        if self.on_late is not None:
+            self.on_late(method, properties, body)
 
 
 class AmqpConnection(AsyncioConnection):

@@ -13,12 +13,20 @@ from pika import exceptions, spec
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection, jittered
 from jobrunner.broker.declare import ensure_user_queue
-from jobrunner.broker.delivery import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered, Delivery, received
+from jobrunner.broker.delivery import (
+    ConsumerLost,
+    ConsumerMessage,
+    ConsumerReady,
+    Delivered,
+    Delivery,
+    HandedBack,
+    received,
+)
 from jobrunner.broker.explain import explain
 from jobrunner.broker.feed import Feed
 from jobrunner.errors import BrokerLost, JobrunnerError
 
-__all__ = ["ConsumerLost", "ConsumerMessage", "ConsumerReady", "Delivered", "Delivery", "SlotConsumer"]
+__all__ = ["ConsumerLost", "ConsumerMessage", "ConsumerReady", "Delivered", "Delivery", "HandedBack", "SlotConsumer"]
 
 MISSING_LARGEST_S = 5.0
 """Longest time between two looks for a missing queue."""
@@ -156,6 +164,7 @@ class SlotConsumer:
             channel.close()
             return
         channel.add_on_cancel_callback(self._on_broker_cancel)
+        channel.on_late = self._on_late
         # per consumer, never for the whole channel: RabbitMQ 4.3 refuses that
         channel.basic_qos(prefetch_count=self._prefetch, global_qos=False)
         self._feed = Feed(channel, self._queues, self._active, self._on_message, self._on_ready)
@@ -170,6 +179,12 @@ class SlotConsumer:
     def _on_message(self, queue: str, method: Any, properties: spec.BasicProperties, body: bytes) -> None:
         origin = (self._connection.epoch, self.slot, queue)
         self._notify(Delivered(received(self._channel, origin, method, properties, body)))  # type: ignore[arg-type]
+
+    def _on_late(self, method: Any, properties: spec.BasicProperties, body: bytes) -> None:
+        if self._feed is not None and self._channel is not None:
+            queue = self._feed.queue_of(getattr(method, "consumer_tag", ""))
+            origin = (self._connection.epoch, self.slot, queue)
+            self._notify(HandedBack(received(self._channel, origin, method, properties, body)))
 
     def _on_broker_cancel(self, method_frame: Any) -> None:
         """The queue was deleted or has moved, or (RabbitMQ 4.3) the ack timeout struck: the whole channel goes, since

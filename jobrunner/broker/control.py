@@ -37,7 +37,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     follow: for the next 15 seconds, output of these jobs beyond what the ledger keeps is sent to `log.<id>`.
     Between workers, with the nonce of the worker itself, jobs: id -> copy. `hello` and `bye`; `owner`: who has these
-    runs? `ended`: they have ended, though their messages are still there. `returned`: they were stopped and go back.
+    runs? `ended`: they have ended, though their messages are still there. `returned`: nobody has them, they go back to
+    their queue; counts: id -> how often that message will have been returned when it is delivered again.
     """
 
     v: int = 1
@@ -49,6 +50,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     signal: str | None = None
     by: str | None = None
+    counts: dict[str, int] = {}
 
 
 class RunningJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

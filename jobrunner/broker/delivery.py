@@ -51,6 +51,12 @@ class Delivered(msgspec.Struct, frozen=True):
     delivery: Delivery
 
 
+class HandedBack(msgspec.Struct, frozen=True):
+    """A message has come too late for a slot, and is on its way back to its queue."""
+
+    delivery: Delivery
+
+
 class ConsumerReady(msgspec.Struct, frozen=True):
     """A slot consumes from all of its queues."""
 
@@ -70,7 +76,7 @@ class ConsumerLost(msgspec.Struct, frozen=True):
     missing: bool
 
 
-ConsumerMessage = Delivered | ConsumerReady | ConsumerLost
+ConsumerMessage = Delivered | HandedBack | ConsumerReady | ConsumerLost
 
 
 def received(

@@ -50,8 +50,9 @@ class Feed:
         self._asked = 0
 
     def queue_of(self, tag: str) -> str:
-        """The queue of a consumer tag."""
-        return self._tags.get(tag, self._first)
+        """The queue of a consumer tag; of none the one that was asked last."""
+        asked = self._round[self._asked] if self._asked < len(self._round) else self._first
+        return self._tags.get(tag, asked)
 
     def listen(self, queues: Sequence[str]) -> None:
         """Consume these from now on. What is on its way from another goes back; what runs goes on."""
@@ -158,12 +159,12 @@ class Feed:
     def _on_get_ok(self, channel: Any, method: Any, properties: spec.BasicProperties, body: bytes) -> None:
         self._asking = False
         if self._stopped:
-            channel.basic_nack(method.delivery_tag, multiple=False, requeue=True)
+            channel.hand_back(method, properties, body)
             self._check_idle()
             return
         queue = self._round[self._asked]
         if queue not in self._queues:  # not to be consumed any more, since it was asked
-            channel.basic_nack(method.delivery_tag, multiple=False, requeue=True)
+            channel.hand_back(method, properties, body)
             self._ask(self._asked + 1)
             return
         self._take()

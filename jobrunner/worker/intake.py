@@ -10,7 +10,8 @@ from jobrunner.outcome import Cancelled, Dead, Defer
 from jobrunner.retry import Limits, limits_of
 from jobrunner.worker import admission, journal, settlement
 from jobrunner.worker.admission import Policy, Unreadable
-from jobrunner.worker.leases import Finding, Leases
+from jobrunner.worker.leases import Leases
+from jobrunner.worker.question import Finding
 from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.slots import Slots
@@ -52,6 +53,12 @@ class Intake:
             self._leases.ask(run)
         else:
             self._admit(run)
+
+    def came_late(self, delivery: Delivery) -> None:
+        """A message that has gone back to its queue already."""
+        got = admission.read(delivery, self.policy)
+        if isinstance(got, Envelope) and got.body is delivery.body:
+            self._leases.came_late(got.key, delivery)
 
     def decided(self, run: Run, finding: Finding) -> None:
         """Whether another worker has a run that was delivered here is known."""

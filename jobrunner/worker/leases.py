@@ -10,18 +10,18 @@ for lost before this worker itself has listened for so long.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from enum import Enum
 
 import msgspec
 
 from jobrunner import envelope
 from jobrunner.broker import topology
+from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.control import AMONG_WORKERS, Reply, Request, reply_message, request_message
 from jobrunner.outcome import Defer, HandBack
 from jobrunner.worker import journal
 from jobrunner.worker.presence import Presence
+from jobrunner.worker.question import Finding, Question, Returns
 from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 
@@ -34,37 +34,8 @@ DEAF = 4
 ASLEEP_S = 2.0
 """So long without a tick: this process did not run, and what others said meanwhile is not read yet."""
 
-RETURNED_KEYS = 1000
-"""Runs that are remembered as stopped by others in good order."""
-
 LONGEST_WAIT = 4
 """Times its first wait that a lease copy waits at most."""
-
-
-class Finding(Enum):
-    """What became of a question."""
-
-    FREE = "free"
-    RUNNING = "running"
-    ENDED = "ended"
-
-
-class Question:
-    """A job that waits for answers.
-
-    since: monotonic seconds. asked: when last. heard: when our own question first came back to us, so that all who are
-    connected have it too. said_no: who has answered that it is not theirs. returned: how often each of them has lost
-    the message and lived.
-    """
-
-    __slots__ = ("asked", "heard", "returned", "run", "said_no", "since")
-
-    def __init__(self, run: Run, now: float) -> None:
-        self.run = run
-        self.since = self.asked = now
-        self.heard: float | None = None
-        self.said_no: set[str] = set()
-        self.returned: dict[str, int] = {}
 
 
 class Leases:
@@ -93,7 +64,7 @@ class Leases:
         self._listening: float | None = None
         self._hello_at = float("-inf")
         self._now = float("-inf")
-        self._returned: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._returns = Returns()
         settler.on_left = self._tell_left
 
     # --- ours -------------------------------------------------------------------------------------------------------
@@ -104,6 +75,8 @@ class Leases:
             return False
         if run.foreign and run.delivery.message_id is None:
             return False  # its id was made here: nobody else could recognise it
+        if self._returns.explain(run.key, run.delivery):
+            return False
         return bool(self._members) or not self._is_settled()
 
     def ask(self, run: Run) -> None:
@@ -224,7 +197,7 @@ class Leases:
                         self._close(self.open[key], Finding.ENDED)
             case "returned":
                 for key in request.jobs.items():
-                    self._note_returned(key)
+                    self._note_returned(key, request.counts.get(key[0], 0))
             case _:
                 self._answer(request)
         return True
@@ -270,13 +243,32 @@ class Leases:
 
     def _tell_left(self, run: Run) -> None:
         """A run has ended or was stopped, and its message will come again, to whoever: so they know, though we stop."""
-        if self._lost_after_s:
-            self._say("returned" if isinstance(run.verdict, HandBack) else "ended", run)
+        if isinstance(run.verdict, HandBack):
+            if run.started:  # one that was only asked for may be another's
+                self.returned(run.key, run.delivery)
+        elif self._lost_after_s:
+            self._say("ended", run)
 
-    def _note_returned(self, key: tuple[str, int]) -> None:
-        self._returned[key] = None
-        if len(self._returned) > RETURNED_KEYS:
-            self._returned.popitem(last=False)
+    def came_late(self, key: tuple[str, int], delivery: Delivery) -> None:
+        """It went back before it was looked at. Nobody has it, if nobody had it before."""
+        known = key in self._settler.runs or key in self._settler.settled
+        if not known and (not delivery.redelivered or self._returns.explain(key, delivery)):
+            self.returned(key, delivery)
+
+    def returned(self, key: tuple[str, int], delivery: Delivery) -> None:
+        """Tell that this run goes back to its queue and is nobody's: who gets that message next need not ask."""
+        count = (delivery.delivery_count or 0) + 1
+        self._note_returned(key, count)
+        if self._lost_after_s:
+            job_id, copy = key
+            word = topology.encode_word(delivery.queue)
+            self._send(f"queue.{word}", "returned", {job_id: copy}, {job_id: count})
+
+    def _note_returned(self, key: tuple[str, int], count: int) -> None:
+        self._returns.note(key, count)
+        question = self.open.get(key)
+        if question is not None and self._returns.explain(key, question.run.delivery):
+            self._close(question, Finding.FREE)
 
     def worker_died(self, run: Run) -> bool:
         """Whether a run that nobody has was lost with its worker, as far as its message tells.
@@ -284,7 +276,7 @@ class Leases:
         Only a lease copy does not count its deliveries. It stands for a run that was stopped in good order or for one
         whose worker died.
         """
-        return bool(run.envelope.state.lease) and run.key not in self._returned
+        return bool(run.envelope.state.lease) and not self._returns.know(run.key)
 
     # --- words ------------------------------------------------------------------------------------------------------
 
@@ -292,6 +284,6 @@ class Leases:
         job_id, copy = run.key
         self._send(to or f"queue.{topology.encode_word(run.delivery.queue)}", verb, {job_id: copy})
 
-    def _send(self, key: str, verb: str, jobs: dict[str, int]) -> None:
-        request = Request(verb=verb, nonce=self.me, at=time.time(), jobs=jobs)
+    def _send(self, key: str, verb: str, jobs: dict[str, int], counts: dict[str, int] | None = None) -> None:
+        request = Request(verb=verb, nonce=self.me, at=time.time(), jobs=jobs, counts=counts or {})
         self._settler.announce(request_message(key, request))

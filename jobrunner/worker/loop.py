@@ -17,7 +17,7 @@ from jobrunner.broker.connection import (
     ConnectionUnblocked,
     ConnectionUp,
 )
-from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered, Delivery
+from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered, Delivery, HandedBack
 from jobrunner.broker.waiting import SLOT, EndHeard, WaitingDelivered, WaitingLost, WaitingMessage, WaitingRefused
 from jobrunner.errors import JobrunnerError
 from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, Progress, SlotDown, SlotReady
@@ -96,12 +96,14 @@ class Worker:
         if self.failure is not None:
             raise self.failure
 
-    def handle(self, message: Message) -> None:  # noqa: C901, PLR0912 - one case for each thing that can happen
+    def handle(self, message: Message) -> None:  # noqa: C901, PLR0912, PLR0915 - one case for each thing that can happen
         """Take in one thing that happened."""
         match message:
             case Delivered(delivery=delivery):
                 self.intake.take(delivery)
                 self.start_held()
+            case HandedBack(delivery=delivery):
+                self.intake.came_late(delivery)
             case Finished():
                 self.conclude(message)
             case inbox.Confirmed():

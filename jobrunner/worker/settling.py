@@ -33,7 +33,7 @@ class Settler:
     ack, nack: settle a delivery on its channel; stale ones are dropped there, and ack gives False. release: of a job
     that waited, let the broker move it to its queue.
     on_left: called with a run that has ended though its message is with the broker still, and will come again; and with
-    one that was stopped and goes back.
+    one that goes back to its queue.
     """
 
     def __init__(
@@ -177,8 +177,7 @@ class Settler:
         if isinstance(run.verdict, HandBack) and not run.by_copy:
             for delivery in run.deliveries:
                 self._nack(delivery)
-            if run.ran is not None:
-                self.on_left(run)
+            self.on_left(run)
         elif isinstance(run.verdict, Release):
             # not remembered as settled: the same message comes from its own queue now
             self._release(run.delivery)

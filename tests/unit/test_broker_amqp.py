@@ -66,6 +66,9 @@ class Sender:
     def take(self, _channel: object, _method: object, _properties: object, body: bytes) -> None:
         self.delivered.append(body)
 
+    on_late = None
+    hand_back = AmqpChannel.hand_back
+
     def basic_nack(self, tag: int, *, multiple: bool, requeue: bool) -> None:
         self.nacked.append((tag, multiple, requeue))
 

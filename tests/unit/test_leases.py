@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from jobrunner.broker.consumer import Delivered
+from jobrunner.broker.consumer import Delivered, HandedBack
 from jobrunner.broker.control import CONTROL_TYPE, Reply, Request, RunningJob
 from jobrunner.envelope import Envelope, State, new_job, seal
 from jobrunner.execution.pool import Finished, SlotReady
@@ -297,6 +297,38 @@ async def test_a_job_handed_back_is_nobodys() -> None:
         finish(stopping, sealed, Interrupted())
         again(other, sealed)
         two.talk()
+        assert runs(other) == 1
+
+
+@on_a_loop
+async def test_what_was_handed_back_just_now_is_started_by_one_that_has_just_come() -> None:
+    async with team(2) as two:
+        stopping, newcomer = two.workers
+        sealed = a_job()
+        deliver(stopping, sealed)
+        stopping.worker.handle(inbox.StopRequested(15))
+        stopping.worker.handle(inbox.StopRequested(15))
+        finish(stopping, sealed, Interrupted())
+        two.talk()
+        again(newcomer, sealed, count=1)
+        assert runs(newcomer) == 1
+        # the next return is another matter: it may have been lost with the one that has it
+        again(two.workers[0], sealed, count=2)
+        assert runs(stopping) == 1
+
+
+@on_a_loop
+async def test_what_came_too_late_for_its_slot_is_nobodys_if_it_was_so_before() -> None:
+    async with team(2) as two:
+        late, other = two.workers
+        first, second = a_job(), a_job()
+        late.worker.handle(HandedBack(delivery=late.delivery(first)))
+        late.worker.handle(HandedBack(delivery=late.delivery(second, redelivered=True, delivery_count=1)))
+        two.talk()
+        again(other, first, count=1)
+        assert runs(other) == 1
+        finish(other, first, Succeeded())
+        again(other, second, count=2)
         assert runs(other) == 1
 
 
