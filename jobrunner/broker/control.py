@@ -17,7 +17,7 @@ from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
-from jobrunner.broker.publisher import Message, Publisher, Returned, Stored
+from jobrunner.broker.publisher import Message, Publisher, Stored
 
 T = TypeVar("T")
 
@@ -97,7 +97,6 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def _read(body: bytes, kind: type[T]) -> T | None:
-    """None for what is not of that kind."""
     try:
         return msgspec.json.decode(body, type=kind)
     except (ValueError, RecursionError):
@@ -264,7 +263,7 @@ class Asker:
         request = msgspec.structs.replace(request, nonce=self._nonce, at=time.time())
         self._replies.clear()
         answer = await self._publisher.publish_confirmed(request_message(key, request))
-        if isinstance(answer, Returned) or not isinstance(answer, Stored):
+        if not isinstance(answer, Stored):  # returned: nobody listens
             return []
         deadline = time.monotonic() + timeout_s
         while (left_s := deadline - time.monotonic()) > 0:

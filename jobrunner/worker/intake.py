@@ -27,6 +27,7 @@ class Intake:
         self._slots = slots
         self._tombstones = tombstones
         self._leases = leases
+        leases.decided = self.decided
         self._unreadable = 0
 
     def take(self, delivery: Delivery) -> None:

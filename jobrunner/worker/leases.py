@@ -10,7 +10,6 @@ for lost before this worker itself has listened for so long.
 """
 
 import time
-from collections.abc import Callable
 
 import msgspec
 
@@ -21,7 +20,8 @@ from jobrunner.broker.control import AMONG_WORKERS, Reply, Request, reply_messag
 from jobrunner.outcome import Defer, HandBack
 from jobrunner.worker import journal
 from jobrunner.worker.presence import Presence
-from jobrunner.worker.question import Finding, Question, Returns
+from jobrunner.worker.question import Finding, OnDecided, Question, Returns
+from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 
@@ -45,21 +45,14 @@ class Leases:
     _members: the others that are known to live -> when they came. Times are monotonic seconds, those of the last tick.
     """
 
-    def __init__(
-        self,
-        settler: Settler,
-        presence: Presence,
-        queues: tuple[str, ...],
-        lost_after_s: float,
-        decided: Callable[[Run, Finding], None],
-    ) -> None:
+    def __init__(self, settler: Settler, presence: Presence, settings: WorkerSettings) -> None:
         self.me = envelope.new_id()
         self.open: dict[tuple[str, int], Question] = {}
         self._settler = settler
         self._presence = presence
-        self._keys = [f"queue.{topology.encode_word(queue)}" for queue in queues]
-        self._lost_after_s = lost_after_s
-        self._decided = decided
+        self._keys = [f"queue.{topology.encode_word(queue)}" for queue in settings.queues]
+        self._lost_after_s = settings.lost_after_s
+        self.decided: OnDecided = lambda _run, _finding: None
         self._members: dict[str, float] = {}
         self._listening: float | None = None
         self._hello_at = float("-inf")
@@ -140,7 +133,7 @@ class Leases:
     def _close(self, question: Question, finding: Finding) -> None:
         question.run.returned = sum(question.returned.values())
         del self.open[question.run.key]
-        self._decided(question.run, finding)
+        self.decided(question.run, finding)
 
     def answered(self, reply: Reply) -> None:
         """Take an answer."""

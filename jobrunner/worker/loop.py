@@ -68,13 +68,7 @@ class Worker:
         self.pauses = Pauses(settings.queues)
         self.tombstones = Tombstones(self.consuming, lambda event: post(inbox.CancelSeen(event)), self.pauses.take)
         presence = Presence(settings, os.getpid(), self.pauses)
-        self.leases = Leases(
-            self.settler,
-            presence,
-            settings.queues,
-            settings.lost_after_s,
-            lambda run, finding: self.intake.decided(run, finding),  # noqa: PLW0108 - it is made below, and asks these
-        )
+        self.leases = Leases(self.settler, presence, settings)
         self.intake = Intake(self.policy, self.settler, self.slots, self.tombstones, self.leases)
         self.waiting = Waiting(self.consuming, self.settler, self.tombstones, post, self.intake.refuse)
         presence.waiting = self.waiting.count

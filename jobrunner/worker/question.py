@@ -1,6 +1,7 @@
 """A question that a worker has open, what became of it, and what makes one needless."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from enum import Enum
 
 from jobrunner.broker.consumer import Delivery
@@ -16,6 +17,10 @@ class Finding(Enum):
     FREE = "free"
     RUNNING = "running"
     ENDED = "ended"
+
+
+OnDecided = Callable[[Run, Finding], None]
+"""Called once for each question."""
 
 
 class Question:
