@@ -17,7 +17,7 @@ from jobrunner.broker.topology import P, encode_word
 
 PREFIX: Final = "jr_"
 PRODUCERS_KINDS: Final = ("queued", "sealed", "probe")
-OPERATORS_KINDS: Final = ("queued", "sealed", "cancel", "cancelled", "dead", "probe")
+OPERATORS_KINDS: Final = ("queued", "sealed", "cancel", "cancelled", "dead", "pause", "probe")
 _NOT_WORKERS: Final = ("queued", "sealed", "cancel", "pause", "genesis")
 """Kinds of events by who may write them; `probe` is what `doctor` looks for in the ledger, no event of a job."""
 

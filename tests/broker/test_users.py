@@ -333,12 +333,13 @@ def test_each_can_do_its_work_with_the_commands(hands: Callable[..., Commands]) 
     worker.start("worker", "--procs", "1", "--app", "tasks")
     assert producer.run("enqueue", "tasks:add", "2", "3", "--wait").stdout == "5\n"
     assert producer.run("map", "tasks:add", "1", ":::", "5", "6").stdout == "6\n7\n"
+    after = operator.run("enqueue", "tasks:add", "4", "5", "--after", first).stdout.strip()
     failed = producer.run("enqueue", "tasks:fails", "--wait", code=1).stderr
     assert "died after 2 tries" in failed
 
     def ended() -> None:
         states = {job["id"]: job["state"] for job in viewer.json("list")["jobs"]}
-        assert (states[first], states[delayed]) == ("succeeded", "succeeded")
+        assert (states[first], states[delayed], states[after]) == ("succeeded", "succeeded", "succeeded")
 
     eventually(ended, 60, 0.2)
     assert viewer.run("result", delayed).stdout == "7\n"
@@ -350,6 +351,8 @@ def test_each_can_do_its_work_with_the_commands(hands: Callable[..., Commands]) 
     later = producer.run("enqueue", "tasks:add", "8", "9", "--delay", "1h").stdout.strip()
     assert operator.json("cancel", later)["jobs"][0]["id"] == later
     assert operator.run("workers", "ping").returncode == 0
+    operator.run("queues", "pause", "task_queue")
+    operator.run("queues", "resume", "task_queue")
     assert operator.run("audit", code=None).returncode in (0, 5)
     eventually(lambda: _is(viewer.json("show", dead)["state"], "dead"), 60, 0.2)
     operator.run("dead", "purge", "all", "--yes")
