@@ -1,6 +1,7 @@
 """The rights of the broker's users as expressions: anchored, for encoded names, and the same in both forms."""
 
 import re
+import subprocess
 
 import pytest
 
@@ -61,3 +62,22 @@ def test_only_setup_creates_what_is_ours_and_only_monitor_has_a_tag() -> None:
     ]
     assert creators == ["setup"]
     assert {role.name: role.tags for role in users.roles(QUEUES) if role.tags} == {"monitor": ("monitoring",)}
+
+
+def test_a_shell_makes_of_the_commands_what_is_in_the_definitions() -> None:
+    """With a stand-in for rabbitmqctl that writes down its words."""
+    stand_in = "rabbitmqctl() { printf '%s\\t' \"$@\"; echo; }"
+    script = "\n".join([stand_in, *users.commands(QUEUES, vhost="jobs")])
+    done = subprocess.run(["/bin/sh", "-eu", "-c", script], capture_output=True, text=True, check=True)
+    typed = {tuple(line.split("\t")[:-1]) for line in done.stdout.splitlines()}
+    document = users.definitions(QUEUES, vhost="jobs")
+    for user in document["users"]:
+        assert ("add_user", user["name"]) in typed
+    permissions = [words[3:] for words in typed if words[0] == "set_permissions"]
+    assert sorted(permissions) == sorted(
+        (row["user"], row["configure"], row["write"], row["read"]) for row in document["permissions"]
+    )
+    topics = [words[3:] for words in typed if words[0] == "set_topic_permissions"]
+    assert sorted(topics) == sorted(
+        (row["user"], row["exchange"], row["write"], row["read"]) for row in document["topic_permissions"]
+    )
