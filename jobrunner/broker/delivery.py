@@ -17,6 +17,7 @@ class Delivery(msgspec.Struct, eq=False):
     priority: 0 to 9, or as received; None: not set. headers: as received, whatever they hold. delivery_count: how
     often it was returned before; None where the queue does not count. queue: the queue consumed, whatever the
     message says of itself. settled: acked or handed back. lost: counted as taken back by the broker.
+    stamped: it has a timestamp, as all that is published here has.
     """
 
     epoch: int
@@ -34,6 +35,7 @@ class Delivery(msgspec.Struct, eq=False):
     settled: bool = False
     channel: AmqpChannel | None = None
     lost: bool = False
+    stamped: bool = True
 
     def __repr__(self) -> str:
         # bodies hold arguments, which may be secrets; they never reach a log line by accident
@@ -106,6 +108,8 @@ def received(
         queue,
         False,
         channel,
+        False,
+        properties.timestamp is not None,
     )
 
 

@@ -50,6 +50,9 @@ class Intake:
             return
         run = Run(got, delivery, limits_of(got.job, self.policy.functions.get(got.job.task or "")))
         self._settler.runs[run.key] = run
+        if not (delivery.stamped or run.foreign):
+            # by a program that is no client of ours, so nobody has told the ledger what the job is
+            self._settler.announce(settlement.queued(got, time.time()))
         if self._leases.must_ask(run):
             self._leases.ask(run)
         else:

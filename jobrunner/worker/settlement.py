@@ -189,7 +189,7 @@ def _facts_of_run(run: Run) -> dict[str, Any]:
 
 
 def queued(envelope: Envelope, now: float) -> Message:
-    """The event of a job that no client of ours enqueued: a foreign message that became a job here."""
+    """The event of a job that no client of ours enqueued: a foreign message that became a job here, or was one."""
     job = events.QueuedJob(job=msgspec.Raw(envelope.body), priority=envelope.priority)
     return event_message(events.Queued(at=now, jobs=[job], run=envelope.job.run))
 

@@ -315,6 +315,18 @@ async def test_a_delivery_without_a_free_process_waits_for_one_and_then_goes_bac
 
 
 @on_a_loop
+async def test_a_job_that_no_client_of_ours_published_is_told_to_the_ledger() -> None:
+    async with bench() as one:
+        sealed = job(args=msgspec.Raw(b"[2,3]"))
+        deliver(one, sealed, stamped=False)
+        (queued,) = [events.decode(message.body) for message in one.publishes.seen]
+        assert isinstance(queued, events.Queued)
+        assert bytes(queued.jobs[0].job) == sealed.body
+        deliver(one, job(), slot=1)
+        assert one.publishes.kinds() == ["queued"]
+
+
+@on_a_loop
 async def test_a_foreign_message_becomes_a_job_and_its_redelivery_is_recognised_by_its_body() -> None:
     async with bench(raw_handler="tasks:handle") as one:
         channel = Standing()
