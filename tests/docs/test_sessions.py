@@ -24,6 +24,7 @@ PLAYED = [
     DOCS / "how-to" / "audit.md",
     DOCS / "how-to" / "raw-producers.md",
     DOCS / "how-to" / "running-in-production.md",
+    DOCS / "how-to" / "doctor.md",
     DOCS / "wire.md",
 ]
 
