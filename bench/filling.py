@@ -1,7 +1,8 @@
-"""A producer in a process of its own, warm before the clock starts: `python peers/x_app.py HOW COUNT`.
+"""A producer in a process of its own, warm before the clock starts: `python peers/x_app.py [STEP]...`.
 
-HOW: `bulk KIND`, the fastest way that the runner has for many jobs; `one`, one after the other, each waited for as the
-runner does it by itself; `stamp`, a job each 25 ms that measures when it starts. Prints seconds as JSON.
+STEP: HOW:KIND:COUNT. HOW: `bulk`, the fastest way that the runner has for many jobs; `one`, one after the other as a
+program does that has one job; `stamp`, a job each 25 ms that measures when it starts. Prints the seconds of each step
+as JSON.
 """
 
 import json
@@ -30,20 +31,25 @@ class Producer(Protocol):
 
 def main(connect: Callable[[], Producer]) -> None:
     """Do what the command line says."""
-    how, kind, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     producer = connect()
     producer.one("nothing")  # connects, declares
-    began = time.perf_counter()
+    took_s = []
+    for step in sys.argv[1:]:
+        how, kind, count = step.split(":")
+        began = time.perf_counter()
+        _do(producer, how, kind, int(count))
+        took_s.append(time.perf_counter() - began)
+    producer.close()
+    print(json.dumps(took_s))
+
+
+def _do(producer: Producer, how: str, kind: str, count: int) -> None:
     if how == "bulk":
         producer.bulk(kind, PAYLOADS[kind], count)
-        producer.close()
-    elif how == "one":
-        for _ in range(count):
+        return
+    for _ in range(count):
+        if how == "one":
             producer.one(kind, *PAYLOADS[kind])
-        producer.close()
-    else:
-        for _ in range(count):
-            producer.one("stamp", time.time())
+        else:
+            producer.one(kind, time.time())
             time.sleep(SPACE_S)  # noqa: TID251 - the space is what is asked for
-        producer.close()
-    print(json.dumps(time.perf_counter() - began))

@@ -57,6 +57,23 @@ def memory(pid: int) -> Memory:
     return Memory(len(pids), rss, pss)
 
 
+def largest(pid: int) -> int:
+    """Resident memory of the largest process of the tree, in bytes."""
+    args = ["ps", "-o", "rss=", "-p", ",".join(map(str, tree(pid)))]
+    told = subprocess.run(args, capture_output=True, text=True, check=False).stdout.split()
+    return max(map(int, told), default=0) * 1024
+
+
+def cpu_s(pids: list[int]) -> float:
+    """CPU that these processes have used, in seconds; 0 off Linux. Source: Linux documentation, sched-stats."""
+    total = 0
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                total += int(path.read_text(encoding="ascii").split()[0])
+    return total / 1e9
+
+
 def _pss(pid: int) -> int:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
         if line.startswith("Pss:"):

@@ -1,5 +1,6 @@
 """Who is measured: how each runner is started, filled and stopped. Peers run at their strongest comparable setting."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -24,7 +25,10 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Subject:
-    """One runner. modules: what must be installed. lacks: what it does not do that jobrunner does."""
+    """One runner. modules: what must be installed. lacks: what it does not do that jobrunner does.
+
+    leak_limit: the option that holds a process under 100 MB, where there is one.
+    """
 
     name: str
     app: Path
@@ -32,6 +36,7 @@ class Subject:
     packages: tuple[str, ...]
     modules: tuple[str, ...] = ()
     lacks: str = ""
+    leak_limit: tuple[str, ...] = ()
 
     @property
     def is_installed(self) -> bool:
@@ -65,6 +70,7 @@ JOBRUNNER = Subject(
         "bench.jobrunner",
     ),
     ("jobrunner-mq",),
+    leak_limit=("--max-memory", "100M"),
 )
 PEERS = (
     Subject(
@@ -77,6 +83,7 @@ PEERS = (
         ("celery", "kombu", "amqp"),
         ("celery",),
         "stores no result; publishes without confirm",
+        ("--max-memory-per-child", "100000"),
     ),
     Subject(
         "dramatiq",
@@ -115,13 +122,17 @@ class Stage:
             "dramatiq_queue_prefetch": "1",
         }
 
-    def fill(self, subject: Subject, how: str, kind: str, count: int) -> float:
-        """Enqueue; seconds that it took, without the start of the producer. Raises: SystemExit when it fails."""
-        args = [PYTHON, str(subject.app), how, kind, str(count)]
+    def fill(self, subject: Subject, *steps: str) -> list[float]:
+        """Enqueue; seconds that each step took (`filling`). One `nothing` comes before them, to warm the producer up.
+
+        Raises: SystemExit when it fails.
+        """
+        args = [PYTHON, str(subject.app), *steps]
         done = subprocess.run(args, env=self._environ, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{' '.join(args)} ended with exit code {done.returncode}:\n{done.stderr[-2000:]}")
-        return float(json.loads(done.stdout))
+        took_s: list[float] = json.loads(done.stdout)
+        return took_s
 
     @contextmanager
     def working(self, subject: Subject, *args: str) -> Iterator["subprocess.Popen[bytes]"]:
@@ -152,5 +163,14 @@ class Stage:
             if time.monotonic() > until:
                 log = self._log.read_text(errors="replace")[-2000:]
                 sys.exit(f"{seen.count} of {count} jobs ({kind}) ran within {timeout_s:g} s\n{log}")
-            time.sleep(POLL_S)  # noqa: TID251 - the worker is another process, and a file tells nothing by itself
+            self.pause()
         return seen
+
+    @staticmethod
+    def pause(process: "subprocess.Popen[bytes] | None" = None) -> None:
+        """Between two looks at what others do; shorter when a process ends that is watched."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if process is not None:
+                process.wait(POLL_S)
+            else:
+                time.sleep(POLL_S)  # noqa: TID251 - files of other processes tell nothing by themselves

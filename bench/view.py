@@ -15,7 +15,7 @@ from pathlib import Path
 
 import measure
 import msgspec
-from run import Bench, private_broker
+from broker import Bench, private_broker
 
 from jobrunner import envelope, events
 from jobrunner.broker import declare

@@ -19,6 +19,9 @@ from jobrunner.execution.tasks import Tasks
 from jobrunner.failpoint import arm, failpoint, is_armed
 from jobrunner.outcome import clip
 
+NEARLY = 0.75
+"""Of the memory limit: from there on a successor is started, which takes over when it is ready."""
+
 _CHUNK_BYTES = 64 * 1024
 
 
@@ -65,6 +68,7 @@ class Child:
         self._tasks = tasks
         self._descendants = Descendants()
         self._jobs = 0
+        self._nearly = False
 
     def serve(self) -> NoReturn:
         """Take frames until told to stop."""
@@ -86,7 +90,8 @@ class Child:
     def _run(self, job: frames.Job, body: bytes | None) -> None:
         done = self._tasks.run(job, body)
         leaves = self._after_job(job, done.fatal)
-        self._control.send(frames.Result(number=job.number, outcome=done.outcome, leaves=leaves))
+        result = frames.Result(number=job.number, outcome=done.outcome, leaves=leaves, nearly=self._nearly)
+        self._control.send(result)
         if leaves is not None:
             _leave()
 
@@ -102,8 +107,11 @@ class Child:
         if self._setup.max_jobs is not None and self._jobs >= self._setup.max_jobs:
             return f"ran {self._jobs} jobs"
         limit_bytes = self._setup.max_memory_bytes
-        if limit_bytes is not None and memory_bytes() > limit_bytes:
-            return "grew over its memory limit"
+        if limit_bytes is not None:
+            used_bytes = memory_bytes()
+            self._nearly = used_bytes > NEARLY * limit_bytes
+            if used_bytes > limit_bytes:
+                return "grew over its memory limit"
         return None
 
 

@@ -9,7 +9,7 @@ import msgspec
 from jobrunner.durations import format_duration
 from jobrunner.execution import frames
 from jobrunner.execution.commands import signal_name
-from jobrunner.execution.messages import Work
+from jobrunner.execution.messages import PoolSettings, Work
 from jobrunner.execution.output import RESULT_BYTES, HeadTail
 from jobrunner.outcome import Crashed, Error, Failed, Outcome, Rejected, Succeeded, TimedOut, clip
 
@@ -43,6 +43,20 @@ def job_frame(work: Work, number: int, deadline: float | None) -> bytes:
     )
     encoded = frames.encode(job)
     return encoded if body is None else frames.encode(frames.Body(data=body)) + encoded
+
+
+def setup_frame(slot: int, settings: PoolSettings) -> bytes:
+    """The first frame to a child. slot: from 0."""
+    setup = frames.Setup(
+        worker=settings.worker,
+        slot=slot + 1,
+        apps=list(settings.apps),
+        allow_import=list(settings.allow_import),
+        raw_handler=settings.raw_handler,
+        max_jobs=settings.max_jobs,
+        max_memory_bytes=settings.max_memory_bytes,
+    )
+    return frames.encode(setup)
 
 
 def complete(outcome: Outcome, stdout: HeadTail | None, stderr: HeadTail | None) -> Outcome:

@@ -87,11 +87,15 @@ class Job(_Frame, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Result(_Frame, frozen=True, kw_only=True, omit_defaults=True):
-    """Child: job `number` ended so. leaves: why the child exits now instead of taking another job."""
+    """Child: job `number` ended so. leaves: why the child exits now instead of taking another job.
+
+    nearly: it will leave soon, for its memory: a successor is to be ready by then.
+    """
 
     number: int
     outcome: Outcome
     leaves: str | None = None
+    nearly: bool = False
 
 
 class Progress(_Frame, frozen=True, kw_only=True, omit_defaults=True):

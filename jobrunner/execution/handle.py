@@ -41,10 +41,17 @@ class Surface:
 class Handle:
     """Starts a child, gives it work, ends it in the one right order (`until_gone`).
 
-    slot: from 0. Raises: OSError when the system can start no process.
+    slot: from 0. on_nearly: told when it comes near its memory limit. on_ready: given for a successor that is to be
+    ready before it is needed; told instead of the pool, until `step_in`. Raises: OSError when the system can start no
+    process.
     """
 
-    def __init__(self, slot: int, pool: Surface) -> None:
+    def __init__(
+        self, slot: int, pool: Surface, on_nearly: Callable[[], None], on_ready: Callable[[], None] | None = None
+    ) -> None:
+        self._on_nearly = on_nearly
+        self._waits = on_ready
+        self._ready = frames.Ready(functions=[])
         self.state = State.STARTING
         self.is_stale = False
         """To be replaced when it is free."""
@@ -69,7 +76,7 @@ class Handle:
         self._stderr = Capture(self._process.stderr_fd, self._loop)
         self._link = Link(self._loop, self._process.control, self._on_frame, self._on_lost)
         self._boot_timer = self._loop.call_later(HELLO_S, self._too_late, f"it did not start within {HELLO_S:g} s")
-        self._link.send(_setup(slot, pool.settings))
+        self._link.send(endings.setup_frame(slot, pool.settings))
 
     # --- its end ----------------------------------------------------------------------------------------------------
 
@@ -128,7 +135,7 @@ class Handle:
         """End the child, unless that is under way."""
         if self.state is State.ENDING:
             return
-        was_free = self.state is State.FREE
+        was_free = self.state is State.FREE and self._waits is None
         self.state = State.ENDING
         self._boot_timer.cancel()
         self._ending.set_result(ending)
@@ -162,10 +169,11 @@ class Handle:
         self._boot_timer.cancel()
         self._ready_at = time.monotonic()
         self.state = State.FREE
-        if self.is_stale:
-            self.retire()
+        self._ready = ready
+        if self._waits is not None:
+            self._waits()
         else:
-            self._pool.post(SlotReady(slot=self._slot, functions=ready.functions))
+            self.step_in()
 
     def _on_result(self, result: frames.Result) -> None:
         run = self._run
@@ -181,6 +189,8 @@ class Handle:
         self._finish(result.outcome, ready=stays)
         if not stays:
             self.retire()
+        elif result.nearly:
+            self._on_nearly()
 
     def _on_lost(self, fault: str) -> None:
         """Nothing more comes from the child: it exits, has closed its socket, or must be killed for what it sent."""
@@ -254,6 +264,14 @@ class Handle:
 
     # --- asked by the slot ------------------------------------------------------------------------------------------
 
+    def step_in(self) -> None:
+        """It is the slot's child from now on, if it was not before."""
+        self._waits = None
+        if self.state is State.FREE and self.is_stale:
+            self.retire()
+        elif self.state is State.FREE:
+            self._pool.post(SlotReady(slot=self._slot, functions=self._ready.functions))
+
     def retire(self) -> None:
         """Let the child, which runs nothing, exit by itself."""
         self._link.send(frames.encode(frames.Stop()))
@@ -280,16 +298,3 @@ class Handle:
             self._loop.call_later(
                 STACKS_S, lambda: on_text("" if self.state is State.ENDING else self._process.stacks())
             )
-
-
-def _setup(slot: int, settings: PoolSettings) -> bytes:
-    setup = frames.Setup(
-        worker=settings.worker,
-        slot=slot + 1,
-        apps=list(settings.apps),
-        allow_import=list(settings.allow_import),
-        raw_handler=settings.raw_handler,
-        max_jobs=settings.max_jobs,
-        max_memory_bytes=settings.max_memory_bytes,
-    )
-    return frames.encode(setup)

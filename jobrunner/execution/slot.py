@@ -33,6 +33,7 @@ class Slot:
         self._failed = failed
         self._may_start = may_start
         self._child: Handle | None = None
+        self._next: Handle | None = None
         self._failures = 0
         self._stopping = False
         self._wake = asyncio.Event()
@@ -41,15 +42,31 @@ class Slot:
         """Start a child, see it to its end, start the next; until stopped."""
         while not self._stopping and self._may_start():
             try:
-                self._child = Handle(self._number, self._pool)
+                self._child, self._next = self._next or Handle(self._number, self._pool, self._prepare), None
             except OSError as exc:
                 died = Died(1, f"the system starts no process: {exc}")
             else:
+                self._child.step_in()
                 died = await self._child.until_gone()
                 self._child = None
             self._judge(died)
             if self._failures and not self._stopping:
                 await self._pause()
+        if self._next is not None:
+            await self._next.until_gone()
+
+    def _prepare(self) -> None:
+        """The child comes near its memory limit: have its successor ready before it retires."""
+        if self._next is None and not self._stopping:
+            with contextlib.suppress(OSError):  # then it leaves at its limit, and is replaced after that
+                self._next = Handle(self._number, self._pool, self._prepare, self._relieve)
+
+    def _relieve(self) -> None:
+        """The successor is ready: it takes over once the child has no job and is gone."""
+        if self._child is not None and self._child.state is State.FREE:
+            self._child.retire()
+        elif self._child is not None:
+            self._child.is_stale = True
 
     def _judge(self, died: Died) -> None:
         if died.ready_s is None:
@@ -101,6 +118,8 @@ class Slot:
         """Replace the child: at once if it is free, else after its job. One that is awaited is started at once."""
         self._failures = 0
         self._wake.set()
+        if self._next is not None:
+            self._next.is_stale = True
         if self._child is None:
             return
         if self._child.state is State.FREE:
@@ -122,9 +141,11 @@ class Slot:
         """Start no further child and end this one; `keep` returns when it is gone."""
         self._stopping = True
         self._wake.set()
-        child = self._child
-        if child is None:
-            return
+        for child in filter(None, (self._child, self._next)):
+            self._end(child, term_s)
+
+    @staticmethod
+    def _end(child: Handle, term_s: float) -> None:
         match child.state:
             case State.FREE:
                 child.retire()
