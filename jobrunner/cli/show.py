@@ -57,11 +57,11 @@ async def _show(shared: Shared, store: "Store", word: str | None, options: dict[
     if shared.json:
         from jobrunner.view.documents import show_document
 
-        out.emit_json(show_document(row, store.attempts(row.id), why))
+        out.emit_json(show_document(row, store.attempts(row.id), why, store.unknown_events(row.id)))
         return
     from jobrunner.cli.show_text import lines
 
-    for line in lines(shared, row, store.attempts(row.id), why):
+    for line in lines(shared, row, store.attempts(row.id), why, store.unknown_events(row.id)):
         out.emit(line)
 
 

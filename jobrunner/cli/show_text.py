@@ -11,15 +11,24 @@ from jobrunner.cli.shared import Shared
 from jobrunner.durations import format_size
 
 if TYPE_CHECKING:
-    from jobrunner.view.rows import AttemptRow, JobRow
+    from jobrunner.view.rows import AttemptRow, JobRow, UnknownEvent
     from jobrunner.view.why import Why
 
 _MARKS: Final = {"succeeded": "✓", "failed": "↻", "dead": "✗", "interrupted": "⇠", "cancelled": "⊘", "running": "●"}
+_END_OF_TIME: Final = 1e11
+"""What no calendar has is no time: events of later versions are not checked."""
+
 _ENDS: Final = {"interrupted": "handed back", "failed": "failed", "dead": "failed for good"}
 
 
-def lines(shared: Shared, row: "JobRow", attempts: Sequence["AttemptRow"], why: "Why | None") -> Iterator[str]:
-    """All of it."""
+def lines(
+    shared: Shared,
+    row: "JobRow",
+    attempts: Sequence["AttemptRow"],
+    why: "Why | None",
+    unknown: Sequence["UnknownEvent"] = (),
+) -> Iterator[str]:
+    """All of it. unknown: events of a later version."""
     now = time.time()
     name = what(row) if row.argv is not None else row.name
     yield f"{row.id}  {phrases.state(row.state, shared.color, sys.stdout)}   {_shown(name)}"
@@ -28,6 +37,11 @@ def lines(shared: Shared, row: "JobRow", attempts: Sequence["AttemptRow"], why: 
         yield f"  {phrases.moment(at, now)}  {text}"
         for line in more.splitlines():
             yield f"      {_shown(line)}"
+    for event in unknown:
+        when = (
+            phrases.moment(event.at, now) if event.at is not None and 0 <= event.at < _END_OF_TIME else "at some time"
+        )
+        yield f"  {when}  {_shown(event.kind)} (an event of a later version)"
     if row.state == "running":
         yield from _progress(row)
     if row.result is not None:

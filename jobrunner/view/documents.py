@@ -9,7 +9,7 @@ from typing import Any
 
 from jobrunner.envelope import After
 from jobrunner.outcome import Error
-from jobrunner.view.rows import AttemptRow, CauseRow, Counts, JobRow, WorkerRow
+from jobrunner.view.rows import AttemptRow, CauseRow, Counts, JobRow, UnknownEvent, WorkerRow
 from jobrunner.view.why import Why
 
 Document = dict[str, Any]
@@ -109,12 +109,15 @@ def why_document(why: Why | None) -> Document | None:
     return None if why is None else {"code": why.code, "text": why.text, "fix": why.fix or None}
 
 
-def show_document(row: JobRow, attempts: Sequence[AttemptRow], why: Why | None) -> Document:
-    """A job with its attempts, and why it does not run."""
+def show_document(
+    row: JobRow, attempts: Sequence[AttemptRow], why: Why | None, unknown: Sequence[UnknownEvent] = ()
+) -> Document:
+    """A job with its attempts, why it does not run, and events of a later version: their kinds and times."""
     return {
         **job_document(row),
         "why": why_document(why),
         "attempts": [attempt_document(attempt) for attempt in attempts],
+        "unknown_events": [{"kind": event.kind, "at": instant(event.at)} for event in unknown],
     }
 
 

@@ -5,6 +5,9 @@ import json
 import msgspec
 
 from jobrunner import events
+from jobrunner.broker.stream import Record
+from jobrunner.cli.shared import Shared
+from jobrunner.cli.show_text import lines
 from jobrunner.view import documents
 from jobrunner.view.why import Why
 from tests.support import history
@@ -118,3 +121,20 @@ def test_workers_queues_and_causes() -> None:
 def test_a_time_that_no_calendar_has_is_null() -> None:
     assert documents.instant(1e18) is None
     assert documents.instant(None) is None
+
+
+def test_events_of_a_later_version_are_shown_as_far_as_they_are_understood() -> None:
+    later = [b'{"kind":"napped","v":2,"at":%s,"id":"%s","until":9}' % (at, IDS[0].encode()) for at in (b"5.5", b"9e99")]
+    with a_view([queued()]) as store:
+        store.fold([Record(9 + n, "jobrunner.v1.events", "k", None, body) for n, body in enumerate(later)])
+        row = store.job(IDS[0], now=NOW)
+        assert row is not None
+        unknown = store.unknown_events(row.id)
+    document = as_json(documents.show_document(row, [], None, unknown))
+    assert document["unknown_events"] == [
+        {"kind": "napped", "at": "1970-01-01T00:00:05.500Z"},
+        {"kind": "napped", "at": None},
+    ]
+    shown = list(lines(Shared(), row, [], None, unknown))
+    assert [line.strip().partition("  ")[2] for line in shown[-2:]] == ["napped (an event of a later version)"] * 2
+    assert shown[-1].startswith("  at some time  ")
