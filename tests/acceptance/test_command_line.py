@@ -123,4 +123,4 @@ def test_a_terminal_gets_the_overview_as_it_is(home: Home) -> None:
     code, text = home.on_terminal()
     assert code == 0
     assert text.startswith("Run jobs on one machine or many, through RabbitMQ.\n\n  jobrunner dev ")
-    assert text.endswith("Every command: --help.\n")
+    assert text.endswith("Every command: --help.  Bugs: paste the output of `jobrunner doctor --report`.\n")
