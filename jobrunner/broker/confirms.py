@@ -66,7 +66,7 @@ class ConfirmChannel:
             return
         try:
             properties = properties_of(message)
-            channel.basic_publish(message.exchange, message.key, message.body, properties, mandatory=True)
+            channel.publish(message.exchange, message.key, message.body, properties)
         except _UNSENDABLE as exc:
             on_answer(Refused(f"it cannot be sent: {str(exc) or type(exc).__name__}"))
             return

@@ -41,7 +41,11 @@ def test_a_private_hook_of_pika_is_still_there(owner: type, name: str, parameter
 
 def test_what_the_hooks_read_is_still_written_by_pika() -> None:
     sources = {
-        Connection: ["self._channels = dict()", "self._frame_buffer = bytes()"],
+        Connection: [
+            "self._channels = dict()",
+            "self._frame_buffer = bytes()",
+            "self._body_max_length = self._get_body_frame_max_length()",
+        ],
         BaseConnection: ["self._transport = transport"],
         Channel: ["self._consumers[consumer_tag] = on_message_callback", "self._cancelled.add(consumer_tag)"],
         io_services_utils._AsyncTransportBase: ["self._sock = sock", "self._tx_buffers:", "self._MAX_RECV_BYTES"],
@@ -51,6 +55,55 @@ def test_what_the_hooks_read_is_still_written_by_pika() -> None:
         assert [text for text in texts if text not in source] == []
     assert io_services_utils._AsyncPlaintextTransport._STATE_ACTIVE == 1
     assert issubclass(AmqpConnection, AsyncioConnection)
+
+
+class Pipe:
+    """The part of a connection that a publish uses: keeps the bytes."""
+
+    _body_max_length = 1000
+    given_up_for = None
+    _send_method = Connection._send_method
+    _send_message = Connection._send_message
+
+    def __init__(self) -> None:
+        self.sent = b""
+
+    def _output_marshaled_frames(self, marshaled_frames: Any) -> None:
+        self.sent += b"".join(marshaled_frames)
+
+
+def publisher() -> tuple[AmqpChannel, Pipe]:
+    pipe = Pipe()
+    channel = AmqpChannel.__new__(AmqpChannel)
+    channel.connection, channel.channel_number, channel._state = pipe, 7, Channel.OPEN  # type: ignore[assignment]
+    return channel, pipe
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"x" * 1000, b"x" * 2500])
+def test_a_publish_is_on_the_wire_what_pika_makes_of_it(body: bytes) -> None:
+    properties = spec.BasicProperties(delivery_mode=2, message_id="k7f2", headers={"jr-attempt": 1})
+    for key in ("task_queue", "other", "task_queue"):
+        (ours, sent), (theirs, expected) = publisher(), publisher()
+        ours.publish("jobs", key, body, properties)
+        theirs.basic_publish("jobs", key, body, properties, mandatory=True)
+        assert sent.sent == expected.sent
+
+
+def test_a_publish_that_cannot_be_encoded_sends_nothing() -> None:
+    channel, pipe = publisher()
+    with pytest.raises(pika.exceptions.ShortStringTooLong):
+        channel.publish("", "x" * 256, b"body", spec.BasicProperties())
+    with pytest.raises(pika.exceptions.ShortStringTooLong):
+        channel.publish("", "x", b"body", spec.BasicProperties(message_id="x" * 256))
+    assert pipe.sent == b""
+
+
+def test_a_publish_on_a_channel_that_is_not_open_is_refused_by_pika() -> None:
+    channel, pipe = publisher()
+    channel._state = Channel.CLOSED
+    with pytest.raises(pika.exceptions.ChannelWrongStateError):
+        channel.publish("", "x", b"body", spec.BasicProperties())
+    assert pipe.sent == b""
 
 
 class Sender:
