@@ -333,6 +333,35 @@ async def test_what_came_too_late_for_its_slot_is_nobodys_if_it_was_so_before() 
 
 
 @on_a_loop
+async def test_a_second_message_of_a_run_that_came_too_late_is_not_nobodys() -> None:
+    async with team(2) as two:
+        owner, other = two.ready().workers
+        sealed = a_job()
+        deliver(owner, sealed)
+        owner.worker.handle(HandedBack(delivery=owner.delivery(sealed)))
+        two.talk()
+        again(other, sealed, count=1)
+        two.talk()
+        assert runs(owner, other) == 1
+
+
+@on_a_loop
+async def test_what_was_only_asked_for_is_not_told_as_nobodys_when_it_goes_back() -> None:
+    async with team(3) as three:
+        owner, stopping, other = three.ready().workers
+        sealed, channel = a_job(), Standing()
+        deliver(owner, sealed, channel=channel)
+        three.deaf.add(0)
+        lost(owner, channel)
+        again(stopping, sealed, count=1)
+        stopping.worker.handle(inbox.StopRequested(15))
+        three.talk()
+        again(other, sealed, count=2)
+        three.wait(1)
+        assert runs(*three.workers) == 1
+
+
+@on_a_loop
 async def test_of_two_that_ask_for_one_run_one_has_it() -> None:
     async with team(2) as two:
         one, other = two.workers
