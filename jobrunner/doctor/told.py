@@ -61,7 +61,7 @@ class Told:
         known = [_timeout_ms(row) for row in self._queues if row.get("name") in self._jobs_queues]
         if not known or None in known:
             why = self.why_not or "no policy sets consumer-timeout"
-            text = f"{why}: consumer_timeout unknown; jobs over 30 min may run twice"
+            text = f"{why}: consumer_timeout unknown; jobs over 30 min may be taken back"
             fix = "rabbitmqctl set_policy jobs '^task_queue$' '{\"consumer-timeout\": 86400000}' --apply-to queues"
             return unknown("timeouts", text, f"{fix}  (from 3.12)")
         shortest_ms = min(value for value in known if value is not None)

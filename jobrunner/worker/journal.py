@@ -138,7 +138,7 @@ def lease_lost(run: Run, error: JobrunnerError | None) -> None:
     """The broker took the delivery of a running job back."""
     short = run.envelope.job.id[:8]
     why = error.message if error else "its queue was deleted or moved"
-    text = f"The broker took back {short} ({why}); it may start elsewhere."
+    text = f"The broker took back {short} ({why}); the run goes on."
     say(logging.WARNING, "job.lease_lost", text, **job_fields(run))
 
 

@@ -176,9 +176,9 @@ def test_policies_under_which_messages_vanish_are_errors(queue: dict[str, Any], 
     [
         ([{"consumer_timeout": 86_400_000}], "ok", "jobs may run 24h before the broker takes them back"),
         ([{"consumer_timeout": 60_000}], "warning", "jobs may run 1m before the broker takes them back"),
-        ([{}], "unknown", "jobs over 30 min may run twice"),
-        ([], "unknown", "jobs over 30 min may run twice"),
-        ([{"consumer_timeout": 86_400_000}, {}], "unknown", "jobs over 30 min may run twice"),
+        ([{}], "unknown", "jobs over 30 min may be taken back"),
+        ([], "unknown", "jobs over 30 min may be taken back"),
+        ([{"consumer_timeout": 86_400_000}, {}], "unknown", "jobs over 30 min may be taken back"),
     ],
 )
 def test_how_long_jobs_may_run_is_told_or_unknown(policies: list[dict[str, Any]], level: str, text: str) -> None:
