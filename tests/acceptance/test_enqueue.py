@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -301,3 +302,19 @@ def test_a_full_queue_is_named_by_who_is_refused_and_by_what_waits_before_it(
     status = json.loads(home.run("status", queue_name, "--json").stdout)
     assert "queue_full" in [problem["code"] for problem in status["problems"]]
     home.run("queues", "purge", queue_name, "--yes")
+
+
+ASK = """
+import sys
+from jobrunner.cli.app import run
+code = run(sys.argv[1:])
+sys.stdout.flush()
+print(code, *sorted({"rich", "sqlite3"} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_the_view_is_read_only_for_an_id_that_was_given(home: Home, queue_name: str, job_id: str) -> None:
+    for given, imported in (((), "0"), (("--id", job_id), "0 sqlite3")):
+        call = [sys.executable, "-c", ASK, "enqueue", "-q", queue_name, "tasks:add", "1", "2", "--json", *given]
+        done = subprocess.run(call, env=home.environ, cwd=home.folder, capture_output=True, text=True, check=True)
+        assert done.stderr.splitlines()[-1] == imported
