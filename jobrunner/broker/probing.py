@@ -9,6 +9,9 @@ from jobrunner.broker.publisher import Message, Publisher, Unknown
 from jobrunner.durations import format_duration
 from jobrunner.errors import BrokerBlocked, BrokerTimeout, JobrunnerError, PermissionRefused
 
+PROBE_TYPE = "jobrunner.probe"
+"""The type of messages that are sent to see whether they arrive. They are no jobs: wherever one is found, it may go."""
+
 QUEUES_KEY = "jobrunner.v1.nowhere"
 CONTROL_KEY = "probe"
 """Nothing is bound to either. The second is for users who may not publish to queues by name."""

@@ -13,14 +13,13 @@ from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.explain import explain
-from jobrunner.broker.probing import CONTROL_KEY, QUEUES_KEY
+from jobrunner.broker.probing import CONTROL_KEY, PROBE_TYPE, QUEUES_KEY
 from jobrunner.broker.publisher import Answer, Message, Publisher, Refused, Returned, Stored, Unknown
 from jobrunner.broker.stream import Record, StreamReader
 from jobrunner.doctor.check import Check, error, of_error, ok, unknown, warning
 from jobrunner.envelope import MAX_JOB_BYTES
 from jobrunner.errors import BrokerBlocked, JobrunnerError, PermissionRefused
 
-PROBE_TYPE: Final = "jobrunner.probe"
 ANSWER_S: Final = 10.0
 DELAY_S: Final = 1.6
 LATE_S: Final = 2.0
@@ -49,7 +48,7 @@ class Rounds:
         self._publisher.close()
 
     async def _publish(self, exchange: str, key: str, body: bytes) -> Answer:
-        number = f"{self._nonce}.{len(body)}.{key[:40]}"
+        number = f"{self._nonce}.{hash((exchange, key)) & 0xFFFF:x}.probe"
         return await self._publisher.publish_confirmed(
             Message(exchange, key, body, number, PROBE_TYPE, persistent=False)
         )

@@ -11,6 +11,7 @@ from jobrunner import events
 from jobrunner.broker import topology
 from jobrunner.broker.batch import all_answers, batched
 from jobrunner.broker.browse import Browser
+from jobrunner.broker.probing import PROBE_TYPE
 from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.client import Client
 from jobrunner.envelope import Envelope, MalformedMessage
@@ -109,6 +110,13 @@ class Repairer:
     async def _route(self, sighting: Sighting, browser: Browser) -> None:
         """What had no queue goes to its queue, made for it if need be; then it leaves where it was."""
         for job_id, delivery in sighting.deliveries.items():
+            if delivery.type == PROBE_TYPE:
+                self._tell(
+                    job_id,
+                    "removed: no job, but what `doctor` sent before it was stopped",
+                    is_good=browser.ack(delivery),
+                )
+                continue
             try:
                 job = envelopes.decode(delivery.body, delivery.message_id)
                 state = envelopes.state_of(dict(delivery.headers))

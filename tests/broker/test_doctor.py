@@ -3,12 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from jobrunner.broker import topology
+from jobrunner.broker.probing import PROBE_TYPE
+from jobrunner.broker.publisher import STORED, Message
 from jobrunner.broker.topology import Queue
 from jobrunner.config import BrokerUrl, Settings, parse_url
 from jobrunner.doctor import check as checks
@@ -22,6 +25,7 @@ from jobrunner.doctor.reach import login, to_nodes
 from jobrunner.doctor.told import Told
 from tests.broker.lab import in_loop, lab, on_channel
 from tests.support.broker import Container, TestBroker
+from tests.support.command import Commands
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 
@@ -166,6 +170,22 @@ async def test_a_broker_that_takes_nothing_is_told_within_seconds(broker: TestBr
     assert found["alarms"].code == "broker_blocked"
     assert "not tried while the broker takes nothing" in found["rest"].text
     assert found["entities"].level in ("ok", "error")  # what needs no publish was looked at
+
+
+def test_what_a_stopped_doctor_leaves_behind_the_audit_removes(make_vhost: Callable[..., str], tmp_path: Path) -> None:
+    url = make_vhost("--default-queue-type", "quorum")
+
+    async def leave() -> None:
+        async with lab(url) as made:
+            await create(await made.connect(), topology.DEFAULT_QUEUE)
+            publisher = await made.publisher()
+            message = Message(topology.UNROUTED, "x", b"later", "nonce.probe", PROBE_TYPE)
+            assert await publisher.publish_confirmed(message) == STORED
+
+    asyncio.run(leave())
+    commands = Commands(tmp_path, {"JOBRUNNER_URL": url})
+    assert "removed: no job" in commands.run("audit", "--repair", "--yes").stdout
+    assert commands.json("audit")["unrouted_messages"] == 0
 
 
 @in_loop
