@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
@@ -11,7 +11,7 @@ import msgspec
 
 from jobrunner import registry
 from jobrunner.api.arguments import check_call, to_json
-from jobrunner.api.options import Options
+from jobrunner.api.options import NONE_GIVEN, Options
 from jobrunner.calls import parse_target, show_command
 from jobrunner.envelope import Envelope, check_size
 from jobrunner.errors import BadValue, NotACall
@@ -42,7 +42,7 @@ class Call(Generic[T_co]):
     fields: dict[str, Any]
     shown: str
     own_queue: str | None = None
-    given: Options = field(default_factory=Options)
+    given: Options = NONE_GIVEN
 
     def __repr__(self) -> str:
         # arguments may be secrets; they never reach a log line by accident

@@ -75,6 +75,8 @@ class Options:
 
     def over(self, base: "Options") -> "Options":
         """These where they are given, else those of `base`."""
+        if self is NONE_GIVEN:
+            return base
         own = {name: value for name, value in vars(self).items() if value is not None}
         if "at" in own or "delay" in own:
             own = {"at": None, "delay": None} | own
@@ -101,6 +103,10 @@ class Options:
             env=dict(self.env or {}),
             cwd=self.cwd,
         )
+
+
+NONE_GIVEN: Final = Options()
+"""Of most calls: there may be millions."""
 
 
 def seconds_of(name: str, value: Duration | None) -> float | None:

@@ -6,6 +6,7 @@ Milliseconds appear here only, where AMQP wants them.
 
 import math
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -74,6 +75,7 @@ def encode_word(text: str) -> str:
     return _NOT_WORD.sub(lambda match: b"%%%02X" % match[0][0], text.encode()).decode("ascii")
 
 
+@lru_cache(maxsize=1024)
 def check_queue_name(name: str) -> None:
     """Raises: QueueNameTooLong over 199 bytes once encoded; BadValue for an empty name, one of RabbitMQ's or ours."""
     if not name:
