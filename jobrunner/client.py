@@ -265,6 +265,16 @@ class Client:
         ]
         runs = {envelope.job.run for envelope in stored}
         event = events.Queued(at=time.time(), jobs=jobs, by=self.by, run=runs.pop() if len(runs) == 1 else None)
+        await self._tell(event, self._unconfirmed(stored[0]))
+
+    async def seal(self, run: str, total: int, *, failed: int = 0, parts: bool = False) -> None:
+        """Record that all jobs of a run are queued, see `events.Sealed`. Raises: Unconfirmed."""
+        event = events.Sealed(at=time.time(), run=run, total=total, failed=failed, parts=parts, by=self.by)
+        timeout = format_duration(self.timeout_s)
+        await self._tell(event, Unconfirmed(timeout=timeout, job_id=f"the end of run {run}", full_id=run))
+
+    async def _tell(self, event: events.Event, unconfirmed: JobrunnerError) -> None:
+        """Bring an event into the ledger. Raises: unconfirmed."""
         message = event_message(event)
         answer = await self._publisher.publish_confirmed(message)
         if not isinstance(answer, Stored):
@@ -273,10 +283,10 @@ class Client:
                 await declare.declare_startup(self.connection, self._publisher)
             except JobrunnerError as exc:
                 # the job itself is stored: whatever went wrong since, it must not be told as refused
-                raise self._unconfirmed(stored[0]) from exc
+                raise unconfirmed from exc
             answer = await self._publisher.publish_confirmed(message)
         if not isinstance(answer, Stored):
-            raise self._unconfirmed(stored[0])
+            raise unconfirmed
 
     def _unconfirmed(self, envelope: Envelope) -> JobrunnerError:
         job_id = envelope.job.id

@@ -26,7 +26,8 @@ SILENT_S: Final = 5.0
 class CatchUp:
     """Reads the ledger from `since_s` (seconds since the epoch) to where it ended when this began, and a little on.
 
-    on_record: each record that is an event. on_done: called once, with whether it came to that end.
+    on_record: each record that is an event. on_reached: called once it has come to that end. on_done: called once, when
+    it is over, with whether it came to that end.
     """
 
     def __init__(
@@ -34,9 +35,11 @@ class CatchUp:
         connection: Connection,
         since_s: float,
         on_record: Callable[[Record], None],
+        on_reached: Callable[[], None],
         on_done: Callable[[bool], None],
     ) -> None:
         self._on_record = on_record
+        self._on_reached = on_reached
         self._on_done: Callable[[bool], None] | None = on_done
         self._since_s = since_s
         self._target: int | None = None
@@ -74,7 +77,7 @@ class CatchUp:
             self._reader.start(datetime.fromtimestamp(max(0.0, self._since_s - EARLIER_S), UTC))
         except BrokerLost:
             return
-        self._expect(FIRST_S)
+        self._expect(SILENT_S)
 
     def _read(self, record: Record) -> None:
         if record.exchange == topology.EVENTS and self._on_done is not None:
@@ -86,6 +89,7 @@ class CatchUp:
         else:
             self._lingers = True
             self._expect(LINGER_S)
+            self._on_reached()
 
     def _expect(self, within_s: float) -> None:
         if self._timer is not None:
@@ -99,5 +103,8 @@ class CatchUp:
     def _done(self, reached: bool) -> None:
         on_done = self._on_done
         self.close()
-        if on_done is not None:
-            on_done(reached)
+        if on_done is None:
+            return
+        if reached and not self._lingers:
+            self._on_reached()
+        on_done(reached)

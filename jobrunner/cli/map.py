@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from jobrunner.cli.after import WHEN
 from jobrunner.cli.command import Command, option, pass_shared, tail_of
 from jobrunner.cli.kinds import BACKOFF, DURATION, POSITIVE_DURATION, PRIORITY
 from jobrunner.cli.shared import Shared
@@ -17,6 +18,7 @@ EXAMPLES = """\b
   ls *.jpg | jobrunner map -- convert {} -resize 800 {.}.webp
   jobrunner map --jsonl -a users.jsonl tasks:greet {name} age={age}
   jobrunner map --range 1-1000000 --batch 500 -u tasks:square > squares.txt
+  jobrunner map --then 'tasks:report out.csv' -a urls.txt tasks:fetch
   jobrunner map --run crawl --resume -a urls.txt -- curl -sf {}
 
 {} is the input, {.} without its extension, {/} its last part, {//} its folder, {/.} its last part without extension,
@@ -61,6 +63,10 @@ class MapCommand(Command):
 @option("--halt", metavar="WHEN,WHY", show_default="never", help="soon,fail=5%; now,fail=1 (cancels); now,success=1.")
 @option("--joblog", metavar="FILE", help="A line for each input that has ended, in GNU parallel's columns.")
 @option("--results", metavar="DIR", help="A folder for each input: input, stdout, stderr or result.json.")
+@option("--then", metavar="CALL", help="Run this once all have ended, whoever is gone: 'tasks:report out.csv'.")
+@option(
+    "--when", type=click.Choice(WHEN), help="With --then: if all succeed (so by default), if one fails, or at the end."
+)
 @option("--detach", is_flag=True, help="Queue it all, print the name of the run, wait for nothing.")
 @option("-q", "--queue", metavar="NAME", show_default="task_queue", help="Created if it is missing.")
 @option("--delay", type=DURATION, metavar="DUR", help="Not before that long from now.")
@@ -103,6 +109,7 @@ def _refuse_clashes(target: str | None, tail: list[str] | None, options: dict[st
         "--halt waits for results, --detach for nothing.": detach and options["halt"] is not None,
         "--joblog waits for results, --detach for nothing.": detach and options["joblog"] is not None,
         "--results waits for results, --detach for nothing.": detach and options["results"] is not None,
+        "--when is for --then.": options["when"] is not None and options["then"] is None,
         "--dry-run queues nothing.": options["dry_run"] and (detach or resume or only_dead),
     }
     for sentence, is_clash in clashes.items():

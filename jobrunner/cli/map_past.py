@@ -1,6 +1,6 @@
 """An earlier map of the same name, as the view tells of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from jobrunner import envelope as envelopes
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobrunner.view.store import Store
 
 PAGE: Final = 200
+MANY: Final = 10**9
 
 
 class ViewPast:
@@ -90,6 +91,24 @@ class ViewPast:
         if item_id in self._succeeded:
             return Known(state="succeeded")
         return self._in_batches.get(item_id)
+
+    async def callbacks(self, job_id: Callable[[int], str]) -> tuple[int | None, float]:
+        """Of the jobs with these ids, the number of the first that is not there; None if one of them has not ended.
+        And when the first job of the run was made.
+        """
+        await self.refresh()
+        first = self._store.jobs(self._where, limit=1, reverse=True)
+        since_s = (first[0].created_at or first[0].state_at) if first else 0.0
+        number = 0
+        while (row := self._store.job(job_id(number))) is not None:
+            if not row.is_ended:
+                return None, since_s
+            number += 1
+        return number, since_s
+
+    def count(self) -> int:
+        """Jobs of the run."""
+        return self._store.count(self._where, MANY) or 0
 
     def batches(self) -> dict[str, int]:
         """Batches that go on: id -> chain."""

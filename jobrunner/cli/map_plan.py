@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from jobrunner.broker import topology
 from jobrunner.calls import parse_target
+from jobrunner.cli.after import WHEN
 from jobrunner.cli.enqueue_plan import queue_of, whoami
 from jobrunner.cli.enqueue_values import absolute, environment
 from jobrunner.cli.map_source import Source
+from jobrunner.cli.map_then import Then, then_of
 from jobrunner.errors import BadValue
 from jobrunner.mapping.halt import Halt, parse_halt
 from jobrunner.mapping.recipe import Recipe
@@ -40,6 +42,7 @@ class MapPlan:
     is_named: bool
     halt: Halt | None
     options: Mapping[str, Any]
+    then: Then | None = None
 
 
 def plan(
@@ -55,7 +58,11 @@ def plan(
     jobs = options["max_in_flight"] or min(IN_FLIGHT, max(BATCHES_IN_FLIGHT, INPUTS_IN_FLIGHT // batch))
     recipe = _recipe(target, args, tail, options, source)
     topology.check_queue_name(recipe.wishes.queue or recipe.queue or topology.DEFAULT_QUEUE)
+    then = None
+    if options["then"] is not None:
+        then = then_of(options["then"], options["when"] or WHEN[0], recipe.run, recipe.wishes)
     return MapPlan(
+        then=then,
         recipe=recipe,
         source=source,
         limit=jobs * batch,

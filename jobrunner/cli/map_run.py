@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from jobrunner.cli.map_source import Chunks
 from jobrunner.cli.shared import Shared
 from jobrunner.client import Client
 from jobrunner.errors import JobrunnerError, PartlyDone
+from jobrunner.mapping import queueing
 from jobrunner.mapping.engine import Mapper
 from jobrunner.mapping.line import Counts
 from jobrunner.mapping.plan import Plan
@@ -77,7 +79,10 @@ class _Map:
                     only_dead=options["retry_failed"],
                     waits=not options["detach"],
                     tells_running=has_bar,
+                    seal=partial(self._seal, client, past),
                 )
+                if past is None:
+                    await self._and_then(client, None)
                 cancels = partial(cancel, self._shared, client)
                 self._mapper = Mapper(client, self._plan.recipe, plan, self._report, cancels)
                 if has_bar:
@@ -86,6 +91,21 @@ class _Map:
                 if self._mapper.requeued:
                     await discard_letters(client, self._mapper.requeued)
         return self._conclude(self._mapper)
+
+    async def _seal(self, client: Client, past: ViewPast | None, total: int, failed: int, parts: bool) -> None:
+        """All jobs are queued. Of a run that is taken up, what comes after it is queued only now: before, it might have
+        been taken for ended.
+        """
+        if past is not None:
+            await self._and_then(client, past)
+        await client.seal(self._run, total, failed=failed, parts=parts)
+
+    async def _and_then(self, client: Client, past: ViewPast | None) -> None:
+        """Queue what runs once all have ended, unless that very job waits already."""
+        if self._plan.then is not None:
+            number, since_s = (0, time.time()) if past is None else await past.callbacks(self._plan.then.job_id)
+            if number is not None:
+                await queueing.queue(client, [self._plan.then.envelope(number, since_s)], self._report.trouble)
 
     async def _map(self, mapper: Mapper, chunks: Chunks) -> None:
         bar = self._report.bar

@@ -19,6 +19,7 @@ from jobrunner.mapping.nths import Nths
 from jobrunner.mapping.plan import Chunks, Listener, Plan
 from jobrunner.mapping.recipe import Recipe
 from jobrunner.mapping.resuming import Resuming
+from jobrunner.mapping.tally import Tally
 from jobrunner.mapping.waiting import Tasks
 from jobrunner.watch import Watch
 
@@ -67,6 +68,7 @@ class Mapper:
         self._slots = asyncio.Semaphore(PUBLISHES_OPEN)
         self._stop = asyncio.Event()
         self._patience: float | None = None
+        self._tally = Tally(plan, is_batched=recipe.batch > 1)
 
     @property
     def counts(self) -> Counts:
@@ -93,6 +95,7 @@ class Mapper:
             async with self._tasks:
                 if not self._plan.waits:
                     await self._feed_all(chunks)
+                    await self._seal(is_end=False)
                     return
                 on_running = self._ends.note_running if self._plan.tells_running else None
                 async with Watch(
@@ -102,7 +105,9 @@ class Mapper:
                     if self._resuming is not None:
                         await self._resuming.begin()
                     await self._feed_all(chunks)
+                    await self._seal(is_end=False)
                     await self._tasks.wait(self._all_ended())
+                    await self._seal(is_end=True)
         finally:
             self._line.give_all()
 
@@ -110,6 +115,11 @@ class Mapper:
         """Read no more inputs; what was queued goes on."""
         self.stopped = True
         self._stop.set()
+
+    async def _seal(self, *, is_end: bool) -> None:
+        """No more jobs will come: all inputs were read, or it was halted."""
+        if (self.is_read or self.halted) and self._tally.is_time(is_end=is_end):
+            await self._tasks.wait(self._tally.seal())
 
     # --- inputs become jobs -----------------------------------------------------------------------------------------
 
@@ -166,8 +176,9 @@ class Mapper:
             try:
                 envelope = self._recipe.alone(item)
             except JobrunnerError as exc:
-                self._line.ended(item, never_queued(item, exc.code, exc.message))
+                self._never_queued(item, exc)
                 continue
+            self._tally.queued(envelope)
             if self._plan.waits:
                 self._ends.expect(envelope.job.id, Job([item], item.chain, time.time()))
             envelopes.append(envelope)
@@ -178,7 +189,7 @@ class Mapper:
             try:
                 part = self._recipe.part(item)
             except JobrunnerError as exc:
-                self._line.ended(item, never_queued(item, exc.code, exc.message))
+                self._never_queued(item, exc)
                 continue
             self._pending.append((item, part))
             if len(self._pending) >= self._recipe.batch:
@@ -197,6 +208,7 @@ class Mapper:
             envelope = self._recipe.together(items, [part for _, part in pending], is_again=is_again)
         except JobrunnerError:
             return self._alone(items)
+        self._tally.queued(envelope)
         if self._plan.waits:
             self._ends.expect(envelope.job.id, Job(items, 0, time.time(), list(range(len(items)))))
         return [envelope]
@@ -222,7 +234,12 @@ class Mapper:
             watch.since(self._ends.oldest_at())
             await asyncio.sleep(0)
 
+    def _never_queued(self, item: Item, error: JobrunnerError) -> None:
+        self._tally.never_queued()
+        self._line.ended(item, never_queued(item, error.code, error.message))
+
     def _on_ended(self, ended: Ended) -> None:
+        self._tally.ended(ended)
         self._listener.ended(ended)
         halt = self._plan.halt
         if halt is None or self.halted or not halt.is_due(succeeded=self.counts.succeeded, failed=self.counts.failed):

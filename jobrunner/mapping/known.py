@@ -35,6 +35,10 @@ class Past(Protocol):
         """How a job ended; None while it goes on."""
         ...
 
+    def count(self) -> int:
+        """Jobs of the run."""
+        ...
+
     def batches(self) -> dict[str, int]:
         """Batches that go on: id -> chain."""
         ...

@@ -1,6 +1,6 @@
 """What is asked of a map, and who is told of it."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from jobrunner.errors import JobrunnerError
@@ -10,6 +10,8 @@ from jobrunner.mapping.items import Ended
 from jobrunner.mapping.known import Past
 
 Chunks = AsyncGenerator[Sequence[Input], None]
+Seal = Callable[[int, int, bool], Awaitable[None]]
+"""Told how many jobs the run has, how many inputs failed without one, and whether failed calls of batches count too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,7 @@ class Plan:
     """limit: inputs on their way at most. halt: when to end early. waits: whether ends are waited for.
 
     tells_running: whether jobs are counted that run.
+    seal: called once when no more jobs will come of it.
     past: what is known of the run, None for a new one. only_dead: of that, only what is dead runs again.
     """
 
@@ -27,6 +30,7 @@ class Plan:
     only_dead: bool = False
     waits: bool = True
     tells_running: bool = False
+    seal: Seal | None = None
 
 
 class Listener:

@@ -85,6 +85,8 @@ class Waiting:
         self._words: dict[str, str] = {}  # encoded name of a run -> the name
         self._reads: set[CatchUp] = set()
         self._since: float | None = None
+        self._behind: set[str] = set()  # runs of which not all is known yet
+        self._next: set[str] = set()  # those of them that the next reading is for
         self._not_before = self._looked = 0.0
         self._has_told = False
 
@@ -177,10 +179,13 @@ class Waiting:
             return
         keys = [key for subject in fresh for key in _keys(subject)]
         self._words |= {topology.encode_word(name): name for kind, name in fresh if kind == "run"}
-        self.port.listen(keys, partial(self._catch_up, after.since))
+        runs = {name for kind, name in fresh if kind == "run"}
+        self._behind |= runs
+        self.port.listen(keys, partial(self._catch_up, after.since, runs))
 
-    def _catch_up(self, since_s: float) -> None:
+    def _catch_up(self, since_s: float, runs: set[str]) -> None:
         """Read what has happened since then, now or together with others."""
+        self._next |= runs
         self._since = since_s if self._since is None else min(self._since, since_s)
         self._read_on()
 
@@ -188,17 +193,29 @@ class Waiting:
         if self._since is None or len(self._reads) >= READS_OPEN or time.monotonic() < self._not_before:
             return
         since_s, self._since = self._since, None
+        runs, self._next = self._next, set()
 
-        def done(reached: bool) -> None:
+        def reached() -> None:
+            # before, what was seen could have been of an earlier time, such as of members that run again since
+            self._behind -= runs
+            for job_id in [one for one in self._copies if self._run_of(one) in runs]:
+                self._decide(job_id)
+
+        def done(is_whole: bool) -> None:
             self._reads.discard(read)
-            if not reached:
+            if not is_whole:
+                self._next |= runs
                 self._not_before = time.monotonic() + READ_AGAIN_S
                 self._since = since_s if self._since is None else min(self._since, since_s)
             self._read_on()
 
-        read = CatchUp(self._connection, since_s, self._found, done)
+        read = CatchUp(self._connection, since_s, self._found, reached, done)
         self._reads.add(read)
         read.start()
+
+    def _run_of(self, job_id: str) -> str | None:
+        after = self.held[self._copies[job_id]].envelope.job.after
+        return None if after is None else after.run
 
     # --- ends are heard ---------------------------------------------------------------------------------------------
 
@@ -220,6 +237,8 @@ class Waiting:
 
     def _decide(self, job_id: str) -> None:
         held = self.held[self._copies[job_id]]
+        if self._run_of(job_id) in self._behind:
+            return
         match self._book.decide(job_id):
             case Release() as release:
                 self._settle(held, release)
@@ -254,6 +273,7 @@ class Waiting:
             gone = self._book.remove(key[0])
             for subject in gone:
                 self._words.pop(topology.encode_word(subject[1]), None)
+                self._behind.discard(subject[1])
             self.port.unlisten([each for subject in gone for each in _keys(subject)])
 
     def cancel(self) -> None:
@@ -282,6 +302,8 @@ class Waiting:
         self._copies.clear()
         self._released.clear()
         self._words.clear()
+        self._behind.clear()
+        self._next.clear()
         self._book = Book()
         self._since = None
 

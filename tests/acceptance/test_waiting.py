@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Commands
-from tests.support.worker import WorkerProcess
+from tests.support.eventually import eventually
+from tests.support.worker import WorkerProcess, starts, wait_for_start
 
 
 @pytest.fixture
@@ -49,3 +50,71 @@ def test_a_job_that_waits_can_be_cancelled_with_and_without_workers(cli: Command
     with WorkerProcess(cli, "-q", queue_name, "--burst") as worker:
         assert worker.process.wait(40) == 0
     assert [state(cli, each) for each in (first, second, third)] == ["succeeded", "cancelled", "cancelled"]
+
+
+def test_what_is_to_run_after_a_map_runs_once_though_starter_and_workers_are_killed(
+    cli: Commands, queue_name: str, witness: Path
+) -> None:
+    members = cli.folder / "members"
+    settings = ("-q", queue_name, "-p", "2", "--lost-after", "1s")
+    with WorkerProcess(cli, *settings) as first:
+        line = ("-q", queue_name, "--run", queue_name, "--then", f"tasks:slow {witness} 0", "--range", "1-200")
+        starter = cli.start("map", *line, "tasks:slow", str(members), "0.02", "{}")
+        wait_for_start(members, 2)
+        (waiting,) = cli.json("list", "state:waiting", f"queue:{queue_name}")["jobs"]
+
+        def sealed() -> None:
+            assert "of 200 have ended" in cli.json("show", "--why", waiting["id"])["why"]["text"]
+
+        eventually(sealed, 30)
+        starter.kill()
+        with WorkerProcess(cli, *settings) as second:
+            first.kill()
+            wait_for_start(members, 60)
+            with WorkerProcess(cli, *settings):
+                second.kill()
+                cli.run("wait", waiting["id"], "--timeout", "90s", timeout_s=100)
+    assert starts(witness) == 1
+    assert cli.json("list", f"run:{queue_name}", "state:succeeded", "--limit", "1")["total"] == 200
+
+
+def test_which_end_of_a_map_is_waited_for(cli: Commands, queue_name: str) -> None:
+    """An input that is no number fails: function and word cannot be added."""
+    ends = {
+        "success": ("1 2", True),
+        "success-not": ("1 x", False),
+        "failure": ("1 x", True),
+        "failure-not": ("1 2", False),
+        "end": ("1 x", True),
+        "failure-batch": ("1 x", True),
+        "failure-batch-detach": ("1 x", True),
+    }
+    with WorkerProcess(cli, "-q", queue_name, "-p", "2"):
+        for name, (inputs, _) in ends.items():
+            when, *more = name.removesuffix("-not").split("-")
+            options = ["--batch=2" if word == "batch" else f"--{word}" for word in more]
+            run = ["map", "-q", queue_name, "--run", f"{queue_name}-{name}", "--retries", "0", *options]
+            then = ["--then", f"tasks:add {name} !", "--when", when]
+            cli.run(*run, *then, "tasks:add", "1", ":::", *inputs.split(), code=None)
+        for name, (_, runs) in ends.items():
+            (job,) = cli.json("list", f"args.0:{name}")["jobs"]
+            cli.run("wait", job["id"], "--timeout", "30s", code=None)
+            assert (name, state(cli, job["id"])) == (name, "succeeded" if runs else "cancelled")
+
+
+def test_a_map_that_is_taken_up_again_has_what_comes_after_it_once(cli: Commands, queue_name: str) -> None:
+    line = ("-q", queue_name, "--run", queue_name, "--retries", "0", "--then", "tasks:add 1 2", "--detach")
+    inputs = ("tasks:add", "1", ":::", "1", "x")
+    cli.run("map", *line, *inputs)
+    cli.run("map", *line, "--resume", *inputs)
+    (job,) = cli.json("list", "state:waiting", f"queue:{queue_name}")["jobs"]
+    with WorkerProcess(cli, "-q", queue_name):
+        cli.run("wait", job["id"], "--timeout", "30s", code=1)
+        assert "of which 1 failed" in cli.json("show", job["id"])["error"]["message"]
+        cli.run("map", *line, "--retry-failed", *inputs)
+
+        def both() -> None:
+            jobs = cli.json("list", "task:add", f"queue:{queue_name}", "not:run:*")["jobs"]
+            assert [each["state"] for each in jobs] == ["cancelled", "cancelled"]
+
+        eventually(both, 30)

@@ -19,6 +19,7 @@ PLAYED = [
     DOCS / "how-to" / "commands.md",
     DOCS / "how-to" / "delays.md",
     DOCS / "how-to" / "map.md",
+    DOCS / "how-to" / "wait-for-others.md",
     DOCS / "how-to" / "see-what-happens.md",
     DOCS / "how-to" / "retry-and-cancel.md",
     DOCS / "how-to" / "audit.md",

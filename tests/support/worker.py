@@ -27,7 +27,7 @@ def note(witness, word):
 
 
 @job
-def slow(witness, seconds):
+def slow(witness, seconds, _number=0):
     note(witness, "start")
     time.sleep(seconds)
     note(witness, "end")

@@ -199,6 +199,9 @@ class Past:
     def batches(self) -> dict[str, int]:
         return self.active
 
+    def count(self) -> int:
+        return len(self.known)
+
 
 def sort(past: Past, scene: Scene, items: list[Item], **settings: bool) -> list[int]:
     async def work() -> list[Item]:
