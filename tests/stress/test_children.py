@@ -39,11 +39,13 @@ def test_five_gigabytes_of_output_and_a_result_of_a_hundred_megabytes_leave_the_
     with WorkerProcess(cli, "-p", "1", "--allow-commands") as worker:
         before = largest_bytes(worker)
         flood = ("enqueue", "--wait", "--json", "--shell", "yes | head -c 5000000000")
-        done = json.loads(cli.run(*flood, timeout_s=600).stdout.splitlines()[0])
-        assert done["state"] == "succeeded"
+        cut = cli.run(*flood, code=None, timeout_s=600)
+        done = json.loads(cut.stdout.splitlines()[0])
+        assert (cut.returncode, done["state"], len(done["result"])) == (5, "succeeded", MIB)
         shout = ("enqueue", "--wait", "--json", "tasks:shout", "100000000")
-        done = json.loads(cli.run(*shout, timeout_s=120).stdout.splitlines()[0])
-        assert done["state"] == "succeeded"
+        cut = cli.run(*shout, code=None, timeout_s=120)
+        done = json.loads(cut.stdout.splitlines()[0])
+        assert (cut.returncode, done["state"]) == (5, "succeeded")
         assert len(done["result"]) < 70_000
         assert largest_bytes(worker) - before < 48 * MIB
         assert cli.run("enqueue", "--wait", "tasks:add", "2", "3").stdout == "5\n"
