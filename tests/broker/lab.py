@@ -90,11 +90,16 @@ class Lab:
         return publisher
 
     async def consumer(
-        self, *queues: str, slot: int = 0, connection: Connection | None = None, ready: bool = True
+        self,
+        *queues: str,
+        slot: int = 0,
+        connection: Connection | None = None,
+        ready: bool = True,
+        prefetch: int = 1,
     ) -> SlotConsumer:
         """A consumer, on a connection of its own unless one is given, once it consumes."""
         on = connection or await self.connect("consume")
-        consumer = SlotConsumer(on, slot, queues, self.inbox.put)
+        consumer = SlotConsumer(on, slot, queues, self.inbox.put, prefetch=prefetch)
         self._consumers.append(consumer)
         consumer.start()
         if ready:

@@ -58,6 +58,26 @@ async def test_a_slot_gets_one_job_at_a_time(broker: TestBroker, queue_name: str
 
 
 @in_loop
+async def test_the_spare_gets_several_and_each_is_settled_for_itself(broker: TestBroker, queue_name: str) -> None:
+    async with lab(broker.url, queue_name) as made:
+        publisher = await made.publisher()
+        ids = await put(publisher, queue_name, 4)
+        spare = await made.consumer(queue_name, prefetch=3)
+        first, second, third = [await made.inbox.delivery() for _ in range(3)]
+        assert [one.message_id for one in (first, second, third)] == ids[:3]
+        assert not made.inbox.holds(Delivered)
+        assert spare.ack(third)
+        assert (await made.inbox.delivery()).message_id == ids[3]
+        await spare.pause()
+        assert spare.nack(first)
+        assert spare.nack(second)
+        spare.resume()
+        again = [await made.inbox.delivery() for _ in range(2)]
+        assert {one.message_id for one in again} == set(ids[:2])
+        assert all(one.redelivered for one in again)
+
+
+@in_loop
 async def test_a_job_settled_twice_is_settled_once_and_the_channel_lives(broker: TestBroker, queue_name: str) -> None:
     async with lab(broker.url, queue_name) as made:
         publisher = await made.publisher()
