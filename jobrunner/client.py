@@ -80,6 +80,7 @@ class Client:
         self.connection = Connection(url, role="client", notify=self._notified, connect_timeout_s=timeout_s)
         self._publisher = Publisher(self.connection, confirm_timeout_s=timeout_s)
         self._places = Places(self.connection)
+        self._declaring = asyncio.Lock()
         self._prober = Prober(self._publisher, timeout_s)
         self._alarm_over: asyncio.TimerHandle | None = None
         self._up = asyncio.Event()
@@ -276,17 +277,18 @@ class Client:
     async def _tell(self, event: events.Event, unconfirmed: JobrunnerError) -> None:
         """Bring an event into the ledger. Raises: unconfirmed."""
         message = event_message(event)
-        answer = await self._publisher.publish_confirmed(message)
-        if not isinstance(answer, Stored):
-            # the exchange may not exist yet on a broker where no worker ever started
+        deadline = time.monotonic() + self.timeout_s
+        while not isinstance(await self._publisher.publish_confirmed(message), Stored):
+            # the exchange may not exist yet on a broker where no worker ever started. Several batches meet that at
+            # once, and a channel that closes over the record of one takes the others' along: so more than one try
             try:
-                await declare.declare_startup(self.connection, self._publisher)
+                async with self._declaring:
+                    await declare.declare_startup(self.connection, self._publisher)
             except JobrunnerError as exc:
                 # the job itself is stored: whatever went wrong since, it must not be told as refused
                 raise unconfirmed from exc
-            answer = await self._publisher.publish_confirmed(message)
-        if not isinstance(answer, Stored):
-            raise unconfirmed
+            if time.monotonic() > deadline:
+                raise unconfirmed
 
     def _unconfirmed(self, envelope: Envelope) -> JobrunnerError:
         job_id = envelope.job.id

@@ -1,6 +1,7 @@
 """The client against a real broker: what it says is queued is stored and recorded, and no end is missed."""
 
 import time
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from jobrunner import events
 from jobrunner.broker.publisher import Publisher, event_message
 from jobrunner.client import Client
+from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope, new_job, seal
 from jobrunner.errors import BrokerBlocked, JobrunnerError, MessageTooLarge, NotFound, QueueRefused
 from jobrunner.purge import Purge
@@ -23,6 +25,20 @@ def job(queue: str, **fields: object) -> Envelope:
 def succeeded(sealed: Envelope) -> events.Succeeded:
     ran = events.Run(worker="w", host="h", pid=1, started_at=1.0, ended_at=2.0)
     return events.Succeeded(at=2.0, id=sealed.job.id, run=sealed.job.run, attempt=1, result=msgspec.Raw(b"5"), ran=ran)
+
+
+@in_loop
+async def test_the_first_jobs_of_a_new_broker_may_be_thousands(make_vhost: Callable[..., str], queue_name: str) -> None:
+    """Several batches are under way when the first record finds no ledger."""
+    answers: list[JobrunnerError | None] = []
+
+    async def jobs() -> AsyncIterator[Envelope]:
+        for _ in range(3000):
+            yield job(queue_name)
+
+    async with Client(parse_url(make_vhost("--default-queue-type", "quorum"))) as client:
+        await client.enqueue_many(jobs(), lambda _, answer: answers.append(answer))
+    assert answers == [None] * 3000
 
 
 @in_loop
