@@ -4,10 +4,11 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from jobrunner.api.ends import SHORT, Ticket, value_of
-from jobrunner.api.options import Duration, seconds_of
+from jobrunner.api.options import Duration, When, after, seconds_of
 from jobrunner.api.waiting import ended
 
 if TYPE_CHECKING:
+    from jobrunner.api.call import Call
     from jobrunner.api.core import Core
     from jobrunner.view.rows import JobRow
 
@@ -55,6 +56,15 @@ class AsyncJobHandle(Generic[T_co]):
     async def status(self) -> "JobRow":
         """All that the ledger tells of it. Raises: NotFound; the broker's errors."""
         return await self._core.status(self.id)
+
+    async def then(self, call: "Call[T]", *, when: When = "success") -> "AsyncJobHandle[T]":
+        """Queue a call that runs once this job has succeeded; it is cancelled if that ends otherwise.
+
+        when: or `failure`, if this one does not succeed; or `end`, whatever comes of it. It waits in the broker: this
+        program need not be there any more. Made by `call(...)` or `function.call(...)`; with delay or at it is refused.
+        Raises: as `enqueue`.
+        """
+        return AsyncJobHandle(self._core, await self._core.enqueue(call, after(self.id, self.ticket.at_s, when)))
 
     async def cancel(self, reason: str = "") -> None:
         """It will not start; where it runs, it is stopped. Nothing happens to one that has ended.

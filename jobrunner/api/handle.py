@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from jobrunner.api.ends import SHORT, Ticket, value_of
 from jobrunner.api.link import Link
-from jobrunner.api.options import Duration, seconds_of
+from jobrunner.api.options import Duration, When, after, seconds_of
 from jobrunner.api.waiting import ended
 
 if TYPE_CHECKING:
+    from jobrunner.api.call import Call
     from jobrunner.view.rows import JobRow
 
 T = TypeVar("T")
@@ -53,6 +54,16 @@ class JobHandle(Generic[T_co]):
     def status(self) -> "JobRow":
         """All that the ledger tells of it. Raises: NotFound; the broker's errors."""
         return self._link.run(lambda core: core.status(self.id))
+
+    def then(self, call: "Call[T]", *, when: When = "success") -> "JobHandle[T]":
+        """Queue a call that runs once this job has succeeded; it is cancelled if that ends otherwise.
+
+        when: or `failure`, if this one does not succeed; or `end`, whatever comes of it. It waits in the broker: this
+        program need not be there any more. Made by `call(...)` or `function.call(...)`; with delay or at it is refused.
+        Raises: as `enqueue`.
+        """
+        options = after(self.id, self.ticket.at_s, when)
+        return JobHandle(self._link, self._link.run(lambda core: core.enqueue(call, options)))
 
     def cancel(self, reason: str = "") -> None:
         """It will not start; where it runs, it is stopped. Nothing happens to one that has ended.

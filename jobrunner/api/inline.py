@@ -63,10 +63,23 @@ class InlineCore:
             raise NotACall(what=call.shown, reason="inline jobs are functions, not commands.", hint="jobrunner_broker")
         ticket = Ticket(envelope.job.id)
         self._known[ticket.id] = (ticket, envelope)
+        if (end := self._unwanted(envelope)) is not None:
+            ticket.settle(end)
+            return ticket
         # decoded from its bytes, as a worker does
         job = envelopes.decode(envelope.body, ticket.id)
         ticket.settle(await self._end(envelopes.Envelope(job=job, priority=envelope.priority, body=envelope.body)))
         return ticket
+
+    def _unwanted(self, envelope: envelopes.Envelope) -> End | None:
+        """The end of a job that waits for others which have ended otherwise."""
+        wish = envelope.job.after
+        if wish is None or wish.when == "end":
+            return None
+        ends = [self._known[job_id][0].end for job_id in wish.jobs if job_id in self._known]
+        failed = any(end is None or end.state != "succeeded" for end in ends)
+        is_wanted = failed == (wish.when == "failure")
+        return None if is_wanted else End(id=envelope.job.id, state="cancelled", attempt=0)
 
     async def _end(self, envelope: envelopes.Envelope) -> End:
         function = _resolve(envelope.job.task or "")

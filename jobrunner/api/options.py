@@ -3,10 +3,11 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, Self, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, Self, TypedDict
 
 from jobrunner import envelope as envelopes
 from jobrunner.durations import parse_backoff, parse_duration
+from jobrunner.envelope import After
 from jobrunner.errors import BadValue, OptionsClash
 from jobrunner.wishes import Wishes
 
@@ -62,6 +63,7 @@ class Options:
     id: str | None = None
     env: dict[str, str] | None = None
     cwd: str | None = None
+    after: After | None = None
 
     def changed(self, **given: "Unpack[OptionArguments]") -> Self:
         """The same with these changed. Raises: TypeError for an unknown name, and what `wishes` raises."""
@@ -86,6 +88,8 @@ class Options:
         """The same in seconds and plain types. Raises: BadDuration, BadTime, TimeInThePast, BadValue, OptionsClash."""
         if self.delay is not None and self.at is not None:
             raise OptionsClash(problem="delay and at both say when.")
+        if self.after is not None and (self.delay is not None or self.at is not None):
+            raise OptionsClash(problem="What waits for another job has no time of its own: no delay and no at.")
         return Wishes(
             queue=self.queue,
             delay_s=seconds_of("delay", self.delay),
@@ -102,11 +106,21 @@ class Options:
             label=self.label,
             env=dict(self.env or {}),
             cwd=self.cwd,
+            after=self.after,
         )
 
 
 NONE_GIVEN: Final = Options()
 """Of most calls: there may be millions."""
+
+
+When = Literal["success", "failure", "end"]
+"""Which end of another job is waited for."""
+
+
+def after(job_id: str, since_s: float, when: When) -> Options:
+    """Not before the end of that job, made at `since_s` (seconds since the epoch)."""
+    return Options(after=After(jobs={job_id: 0}, when=when, since=since_s))
 
 
 def seconds_of(name: str, value: Duration | None) -> float | None:

@@ -12,7 +12,7 @@ import pytest
 
 from jobrunner import AsyncClient, Client, JobFailed, JobrunnerExecutor, WaitTimeout, call, context, job
 from jobrunner.api.inline import inline
-from jobrunner.errors import BadArguments, JobrunnerError, NotACall, NotAllQueued, NotFound
+from jobrunner.errors import BadArguments, JobrunnerError, NotACall, NotAllQueued, NotFound, OptionsClash
 from tests.support.command import ROOT
 from tests.unit import api_tasks as tasks
 
@@ -182,3 +182,18 @@ def test_the_package_itself_imports_nothing_of_its_own() -> None:
     code = "import sys, jobrunner; print([name for name in sys.modules if name.startswith('jobrunner.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_what_waits_for_another_job_runs_by_its_end() -> None:
+    with Client() as client:
+        good, bad = client.enqueue(tasks.add, 1, 2), client.enqueue(tasks.fails, "permanent")
+        assert good.then(call(tasks.add, 3, 4)).result() == 7
+        by_its_end = {
+            "success": bad.then(call(tasks.add, 3, 4)),
+            "failure": bad.then(call(tasks.add, 3, 4), when="failure"),
+            "end": bad.then(call(tasks.add, 3, 4), when="end"),
+        }
+        states = {when: handle.state for when, handle in by_its_end.items()}
+        assert states == {"success": "cancelled", "failure": "succeeded", "end": "succeeded"}
+        with pytest.raises(OptionsClash):
+            good.then(call(tasks.add, 3, 4).options(delay=5))
