@@ -19,7 +19,7 @@ from jobrunner.api.aio_handle import AsyncJobHandle, AsyncWaited
 from jobrunner.api.call import Call
 from jobrunner.api.call import call as make_call
 from jobrunner.api.ends import taken, value_of
-from jobrunner.api.options import Duration, Options, seconds_of
+from jobrunner.api.options import Duration, Options, When, after, seconds_of
 from jobrunner.api.reading import source_of
 from jobrunner.api.runs import new_run
 from jobrunner.api.waiting import Until, completed, wait_for
@@ -229,6 +229,17 @@ class AsyncClient:
             async for batch in batches:
                 for ticket in batch:
                     yield by_ticket[ticket]
+
+    async def then(
+        self, handles: Iterable[AsyncJobHandle[Any]], call: Call[T], *, when: When = "success"
+    ) -> AsyncJobHandle[T]:
+        """Queue a call that runs once all of these have succeeded; it is cancelled as soon as one ends otherwise.
+
+        when: or `failure`, once all have ended and one did not succeed; or `end`, whatever came of them. It waits in
+        the broker: this program need not be there any more. Raises: BadValue for none or too many; as `enqueue`.
+        """
+        options = after({handle.id: handle.ticket.at_s for handle in handles}, when)
+        return AsyncJobHandle(self._core, await self._core.enqueue(call, options))
 
     # --- any job ----------------------------------------------------------------------------------------------------
 

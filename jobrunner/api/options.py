@@ -1,6 +1,6 @@
 """How a job is to be run, as a program says it: keyword arguments, checked before anything is published."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, Self, TypedDict
@@ -118,9 +118,17 @@ When = Literal["success", "failure", "end"]
 """Which end of another job is waited for."""
 
 
-def after(job_id: str, since_s: float, when: When) -> Options:
-    """Not before the end of that job, made at `since_s` (seconds since the epoch)."""
-    return Options(after=After(jobs={job_id: 0}, when=when, since=since_s))
+MOST_AWAITED: Final = 10_000
+"""Jobs that one job waits for: their ids travel with it."""
+
+
+def after(jobs: "Mapping[str, float]", when: When) -> Options:
+    """Not before the ends of these jobs: id -> when it was made, in seconds since the epoch. Raises: BadValue."""
+    if not 0 < len(jobs) <= MOST_AWAITED:
+        raise BadValue(
+            problem=f"A job waits for 1 to {MOST_AWAITED:,} others, not for {len(jobs):,}.", hint="map --then"
+        )
+    return Options(after=After(jobs=dict.fromkeys(jobs, 0), when=when, since=min(jobs.values())))
 
 
 def seconds_of(name: str, value: Duration | None) -> float | None:

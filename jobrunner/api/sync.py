@@ -11,7 +11,7 @@ from jobrunner.api.call import call as make_call
 from jobrunner.api.ends import taken, value_of
 from jobrunner.api.handle import JobHandle, Waited
 from jobrunner.api.link import Link, Work
-from jobrunner.api.options import Duration, Options, seconds_of
+from jobrunner.api.options import Duration, Options, When, after, seconds_of
 from jobrunner.api.reading import Reader
 from jobrunner.api.runs import new_run
 from jobrunner.api.trampoline import walk
@@ -187,6 +187,15 @@ class Client:
         for batch in batches:
             for ticket in batch:
                 yield by_ticket[ticket]
+
+    def then(self, handles: Iterable[JobHandle[Any]], call: Call[T], *, when: When = "success") -> JobHandle[T]:
+        """Queue a call that runs once all of these have succeeded; it is cancelled as soon as one ends otherwise.
+
+        when: or `failure`, once all have ended and one did not succeed; or `end`, whatever came of them. It waits in
+        the broker: this program need not be there any more. Raises: BadValue for none or too many; as `enqueue`.
+        """
+        options = after({handle.id: handle.ticket.at_s for handle in handles}, when)
+        return JobHandle(self._link, self._link.run(lambda core: core.enqueue(call, options)))
 
     # --- any job ----------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 
 from jobrunner import AsyncClient, Client, JobFailed, JobrunnerExecutor, WaitTimeout, call, context, job
 from jobrunner.api.inline import inline
-from jobrunner.errors import BadArguments, JobrunnerError, NotACall, NotAllQueued, NotFound, OptionsClash
+from jobrunner.errors import BadArguments, BadValue, JobrunnerError, NotACall, NotAllQueued, NotFound, OptionsClash
 from tests.support.command import ROOT
 from tests.unit import api_tasks as tasks
 
@@ -197,3 +197,7 @@ def test_what_waits_for_another_job_runs_by_its_end() -> None:
         assert states == {"success": "cancelled", "failure": "succeeded", "end": "succeeded"}
         with pytest.raises(OptionsClash):
             good.then(call(tasks.add, 3, 4).options(delay=5))
+        assert client.then([good, good], call(tasks.add, 1, 1)).result() == 2
+        assert client.then([good, bad], call(tasks.add, 1, 1)).state == "cancelled"
+        with pytest.raises(BadValue):
+            client.then([], call(tasks.add, 1, 1))
