@@ -30,7 +30,7 @@ def collect(folder: Path, url: str) -> Evidence:
         if connection.is_open:
             connection.close()
     kept = {"events": evidence.events, "dead": evidence.dead, "read_to_end": evidence.read_to_end}
-    (folder / "read").write_text(json.dumps(kept))
+    (folder / "read").write_text(json.dumps(kept, default=str))
     return evidence
 
 
