@@ -242,6 +242,7 @@ class Worker:
             elif run.child is not None and self.slots.busy.get(run.child) is run:
                 self.slots.quiet(lost.slot)
                 journal.lease_lost(run, lost.error)
+        self.settler.consumer_lost(lost)
         if lost.missing:
             journal.queue_missing(lost.queue)
 

@@ -7,9 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
-from jobrunner.broker import declare
+from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.consumer import Delivery
+from jobrunner.broker.consumer import ConsumerLost, Delivery
 from jobrunner.broker.publisher import Answer, Message, Publisher, Returned, Stored
 from jobrunner.errors import JobrunnerError
 from jobrunner.failpoint import failpoint
@@ -145,6 +145,15 @@ class Settler:
         """Declare what the way to `queue` needs, once."""
         if queue not in self._preparing and self.connection.is_open:
             self._preparing[queue] = asyncio.get_running_loop().create_task(self._declare(queue))
+
+    def consumer_lost(self, lost: ConsumerLost) -> None:
+        """A queue that was deleted has lost its binding: what waits in the ladder, and what those put there who know
+        the binding from before, would come to nowhere.
+        """
+        if lost.missing or lost.error is None:
+            self.connection.known.discard(topology.jobs_binding(lost.queue).key)
+            self._routes.discard(lost.queue)
+            self._prepare(lost.queue)
 
     async def _declare(self, queue: str) -> None:
         error: JobrunnerError | None = None

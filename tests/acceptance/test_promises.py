@@ -200,6 +200,17 @@ def test_a_plain_message_is_the_input_of_a_raw_handler(cli: Commands, queue_name
     assert (cli.folder / "witness-c").read_text().split() == ["8"]
 
 
+def test_after_its_queue_was_deleted_and_made_again_a_job_is_retried_as_before(
+    cli: Commands, queue_name: str, witness: Path
+) -> None:
+    call = ("enqueue", "-q", queue_name, "tasks:fails_until", str(witness), "2", "--wait")
+    with WorkerProcess(cli, "-q", queue_name):
+        assert cli.run(*call).stdout == "2\n"
+        with pika.BlockingConnection(pika.URLParameters(cli.env["JOBRUNNER_URL"])) as connection:
+            connection.channel().queue_delete(queue_name)
+        assert cli.run(*call).stdout == "2\n"
+
+
 def test_a_job_that_outlasts_the_brokers_ack_timeout_starts_once(
     make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path, tmp_path: Path
 ) -> None:

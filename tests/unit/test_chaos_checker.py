@@ -134,6 +134,10 @@ def lose_a_hostile_message(evidence: Evidence) -> None:
     del evidence.dead[2]
 
 
+def copy_a_header(evidence: Evidence) -> None:
+    evidence.dead[0] |= {"jr-reason": "error", "x-death": []}
+
+
 def leave_a_message(evidence: Evidence) -> None:
     evidence.left["main"] = 1
 
@@ -177,6 +181,7 @@ BROKER: dict[str, Any] = {"start": 50.0, "end": 51.0, "scope": ["alpha", "beta"]
         (repeat_more_than_the_fault_had_in_hand, "I6"),
         (run_what_nobody_enqueued, "I7"),
         (lose_a_dead_letter, "I8 said to be dead"),
+        (copy_a_header, "I8 what the broker had written"),
         (leave_a_message, "I8 messages are left"),
         (leave_a_process, "I8 processes are left"),
         (grow, "I8 a worker has grown"),

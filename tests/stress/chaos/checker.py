@@ -280,6 +280,8 @@ def _afterwards(case: Case, verdict: Verdict) -> None:
     said &= case.intents.keys()
     verdict.blame("I8 said to be dead, but no dead letter", sorted(said - letters))
     verdict.blame("I8 a dead letter that no event tells of", sorted(letters - said))
+    copied = [str(letter["id"]) for letter in evidence.dead if "jr-reason" in letter and "x-death" in letter]
+    verdict.blame("I8 what the broker had written was published again", copied)
     grown = []
     for worker, (first, last) in evidence.sizes.items():
         if last["fds"] > first["fds"] * 1.2 + 8 or last["rss_kib"] > first["rss_kib"] * 1.2 + 16_384:

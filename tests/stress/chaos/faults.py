@@ -297,6 +297,17 @@ async def worker_killed_at_point(field: Field) -> dict[str, object]:
 
 
 @_fault(OTHER)
+async def worker_killed_settling(field: Field) -> dict[str, object]:
+    """Killed where the order of publish and ack decides."""
+    worker = field.worker()
+    worker.once["JOBRUNNER_FAILPOINT"] = f"settle.{field.random.choice(['before', 'after'])}_publish:kill:2"
+    if worker.lives:
+        os.kill(worker.pid, signal.SIGKILL)
+    await field.last(5, 8)
+    return _one(worker, most=PROCS * 2)
+
+
+@_fault(OTHER)
 async def child_killed_in_frame(field: Field) -> dict[str, object]:
     """A worker whose children die in the middle of what they say."""
     worker = field.worker()

@@ -15,7 +15,7 @@ MUTANTS = {
         ["--only", "worker_killed_at_point,binding_lost,connections_closed", "--seconds", "45", "--gap", "2"],
         (),
     ),
-    "ack_first": (["--only", "worker_killed_at_point", "--seconds", "45", "--gap", "2"], ("I1",)),
+    "ack_first": (["--only", "worker_killed_settling", "--seconds", "60", "--gap", "1"], ("I1",)),
     "no_mandatory": (["--only", "binding_lost", "--seconds", "30", "--gap", "2"], ("I1", "I8")),
     "epoch_ignored": (
         ["--only", "wire_cut,connections_closed,worker_killed", "--seconds", "60", "--gap", "1"],

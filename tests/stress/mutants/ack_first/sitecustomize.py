@@ -9,6 +9,7 @@ if "worker" in sys.orig_argv:
 
     def publish_after_ack(self, run, messages):  # type: ignore[no-untyped-def]
         self._ack(run.delivery)
+        run.delivery.channel.connection._flush()  # on the wire before the publish, not only in the buffer
         publish(self, run, messages)
 
     Settler.publish = publish_after_ack  # type: ignore[method-assign]
