@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -12,6 +12,9 @@ from jobrunner.configfile import TLS_KEYS, Files
 from jobrunner.durations import parse_duration
 from jobrunner.errors import BadDuration, ConfigInvalid, OptionsClash, UrlInvalid, UrlNotAmqp
 from jobrunner.statedir import local_broker_url
+
+if TYPE_CHECKING:
+    from jobrunner.keyring import KeyRing
 
 DEFAULT_URL: Final = "amqp://guest:guest@localhost:5672/%2F"
 DEFAULT_CONNECT_TIMEOUT_S: Final = 10.0
@@ -33,6 +36,8 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     our own, and the host's name.
     route: one of `ROUTES`. `jobs` is for users who may not publish to queues by name.
     others: host and port of the other nodes of a cluster.
+    ring: the keys with which everything that goes there is signed, and all that comes from there is verified; None:
+    nothing is.
     """
 
     host: str
@@ -48,6 +53,7 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     server_name: str | None = None
     route: str = "queues"
     others: tuple[tuple[str, int], ...] = ()
+    ring: "KeyRing | None" = None
 
     @property
     def address(self) -> str:
@@ -147,6 +153,7 @@ class Flags:
     url: str | None = None
     profile_typed: bool = False
     connect_timeout_s: float | None = None
+    authkey_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,7 @@ class Settings:
 def load(flags: Flags, environ: Mapping[str, str], files: Files) -> Settings:
     """Flag, else environment, else files, else a running local broker, else the default.
 
-    Raises: UrlInvalid, UrlNotAmqp, OptionsClash, ConfigInvalid.
+    Raises: UrlInvalid, UrlNotAmqp, OptionsClash, ConfigInvalid, KeyInvalid, KeyFileOpen.
     """
     text, origin = _find_url(flags, environ, files)
     timeout_s, timeout_origin = _find_timeout(flags, files)
@@ -175,6 +182,8 @@ def load(flags: Flags, environ: Mapping[str, str], files: Files) -> Settings:
         url = msgspec.structs.replace(url, route=route)
     if url.tls:
         url = msgspec.structs.replace(url, **{key: value for key, (value, _) in tls_of(environ, files).items()})
+    if (ring := _find_ring(flags, environ, files)) is not None:
+        url = msgspec.structs.replace(url, ring=ring)
     return Settings(url=url, connect_timeout_s=timeout_s, connect_timeout_origin=timeout_origin, profile=files.profile)
 
 
@@ -241,6 +250,16 @@ def _read_secret(path: Path, origin: str) -> str:
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
         raise ConfigInvalid(problem=f"{path}: {reason} (from {origin}).") from exc
+
+
+def _find_ring(flags: Flags, environ: Mapping[str, str], files: Files) -> "KeyRing | None":
+    found = files.get("authkey_file")
+    in_files = (found[1].path.parent / str(found[0]), found[1].place("authkey_file")) if found else None
+    if not (in_files or flags.authkey_file or any(map(environ.get, ("JOBRUNNER_AUTHKEY_FILE", "JOBRUNNER_AUTHKEY")))):
+        return None
+    from jobrunner.keyring import find_ring
+
+    return find_ring(flags.authkey_file, environ, in_files)
 
 
 def _find_timeout(flags: Flags, files: Files) -> tuple[float, str]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from jobrunner.errors import ConfigInvalid
 
 PROJECT_FILE: Final = "jobrunner.toml"
-TOP_KEYS: Final = ("url", "url_file", "profile", "connect_timeout")
+TOP_KEYS: Final = ("url", "url_file", "authkey_file", "profile", "connect_timeout")
 TLS_KEYS: Final = ("ca_file", "cert_file", "key_file", "server_name")
 BESIDES: Final = {"broker": ("route",)}
 """Keys of tables that are no options of their command: what holds for the connection to the broker."""
@@ -183,7 +183,7 @@ def _check(layer: Layer, sections: Collection[str] | None) -> None:
     for key, value in layer.values.items():
         if key not in known and not (sections is None and isinstance(value, dict)):
             raise _unknown(layer, (), key, known)
-        if key in ("url", "url_file", "profile") and not isinstance(value, str):
+        if key in ("url", "url_file", "authkey_file", "profile") and not isinstance(value, str):
             raise ConfigInvalid(problem=f"{layer.place(key)}: {key} is not text.")
         if key in ("tls", "profiles") and not isinstance(value, dict):
             raise ConfigInvalid(problem=f"{layer.place(key)}: [{key}] is not a table.")

@@ -178,13 +178,14 @@ def state_of(headers: dict[str, Any] | None) -> State:
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """A job with its state and the exact bytes of its body.
 
-    priority: 0 to 9.
+    priority: 0 to 9. signature: the headers with which the job came, where keys are set: they travel on with the body.
     """
 
     job: Job
     state: State = State()
     priority: int = DEFAULT_PRIORITY
     body: bytes
+    signature: dict[str, int | str] | None = None
 
     @property
     def key(self) -> tuple[str, int]:

@@ -452,6 +452,30 @@ class WorkerOpen(UsageError):
     hint_text = "--authkey-file · --insecure"
 
 
+class KeyFileOpen(UsageError):
+    """path, mode: four octal digits."""
+
+    code = "key_file_open"
+    text = "The key file {path} can be read by others (mode {mode})."
+    hint_text = "chmod 600 {path}"
+
+
+class KeyInvalid(UsageError):
+    """problem: FILE:LINE: what is wrong; never the key."""
+
+    code = "key_invalid"
+    text = "{problem}"
+    hint_text = "jobrunner key check FILE"
+
+
+class KeyCannotSign(UsageError):
+    """what: jobs, cancels. origin: where the keys came from."""
+
+    code = "key_cannot_sign"
+    text = "None of the keys from {origin} may sign {what}."
+    hint_text = "jobrunner key show"
+
+
 class WorkerNameTaken(UsageError):
     """name, pid."""
 

@@ -8,10 +8,12 @@ from jobrunner import envelope, events
 from jobrunner.broker import declare
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, Delivered, Delivery, SlotConsumer
+from jobrunner.broker.message import signature_of
 from jobrunner.broker.publisher import Answer, Publisher, Stored, event_message
 from jobrunner.config import BrokerUrl
 from jobrunner.envelope import MalformedMessage
 from jobrunner.errors import BrokerLost, JobrunnerError, NotFound, PermissionRefused
+from jobrunner.signing import Refused
 
 CHANNELS = 16
 """Messages under way at once, each on a channel of its own: about ten thousand a second."""
@@ -74,6 +76,8 @@ class Purge:
     def _cancelled(self, delivery: Delivery) -> events.Cancelled:
         job_id, run, state = envelope.id_of(delivery.body), None, envelope.State()
         try:
+            if isinstance(signature_of(self._connection.url, self._queue, delivery), Refused):
+                raise MalformedMessage(reason="not signed: the id that it claims may be someone else's")
             job = envelope.decode(delivery.body, delivery.message_id)
             job_id, run = job.id, job.run
             state = envelope.state_of(dict(delivery.headers))

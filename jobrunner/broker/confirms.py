@@ -10,12 +10,12 @@ from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.explain import reason_of
 from jobrunner.broker.message import STORED, Answer, Message, Refused, Returned, Unknown, properties_of
-from jobrunner.errors import BrokerLost
+from jobrunner.errors import BrokerLost, KeyCannotSign
 
 OnAnswer = Callable[[Answer], None]
 
 _REFUSALS = (403, 404, 406)
-_UNSENDABLE = (ValueError, AssertionError, struct.error, exceptions.ShortStringTooLong)
+_UNSENDABLE = (ValueError, AssertionError, struct.error, exceptions.ShortStringTooLong, KeyCannotSign)
 
 
 class ConfirmChannel:
@@ -65,7 +65,7 @@ class ConfirmChannel:
             on_answer(Unknown("not connected"))
             return
         try:
-            properties = properties_of(message)
+            properties = properties_of(message, self._connection.url)
             channel.publish(message.exchange, message.key, message.body, properties)
         except _UNSENDABLE as exc:
             on_answer(Refused(f"it cannot be sent: {str(exc) or type(exc).__name__}"))

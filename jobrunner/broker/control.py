@@ -17,6 +17,7 @@ from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
+from jobrunner.broker.message import is_believed
 from jobrunner.broker.publisher import Message, Publisher, Stored
 
 T = TypeVar("T")
@@ -150,9 +151,10 @@ class Inbound:
         if not self.ready.done():
             self.ready.set_result(None)
 
-    def _deliver(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+    def _deliver(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         channel.basic_ack(method.delivery_tag)
-        if method.exchange == topology.CONTROL:
+        is_ours = method.exchange == topology.CONTROL
+        if is_ours and is_believed(self._connection.url, "control", method, properties, body):
             self._on_body(body)
 
     def _on_close(self, reason: Exception) -> None:

@@ -1,20 +1,28 @@
 """What is published, and what the broker can answer to it: two closed sets of types."""
 
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from pika import spec
 
 from jobrunner import events
 from jobrunner.broker import topology
+from jobrunner.config import BrokerUrl
 from jobrunner.envelope import JOB_TYPE, Envelope
+
+if TYPE_CHECKING:
+    from jobrunner.broker.delivery import Delivery
+    from jobrunner.keyring import KeyRing
+    from jobrunner.signing import Refused as NotBelieved
+    from jobrunner.signing import Signature
 
 MAX_HEADER_BYTES: Final = 8 * 1024
 """Of a publish's headers once encoded. A header frame larger than the connection's frame size would end the connection,
 and pika does not look."""
 
 _JSON_TYPES = frozenset({JOB_TYPE, events.EVENT_TYPE})
+_GENESIS = "genesis."
 _PERSISTENT = 2
 _TRANSIENT = 1
 
@@ -22,7 +30,7 @@ _TRANSIENT = 1
 class Message(msgspec.Struct, frozen=True):
     """One publish. message_id: unique among those in flight. headers: flat, integers and strings only.
 
-    priority: 0 to 9, or None to leave it to the queue.
+    priority: 0 to 9, or None to leave it to the queue. queue: of a job, the one that it is for: its signature names it.
     """
 
     exchange: str
@@ -33,6 +41,7 @@ class Message(msgspec.Struct, frozen=True):
     priority: int | None = None
     headers: dict[str, int | str] = {}
     persistent: bool = True
+    queue: str | None = None
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -81,7 +90,10 @@ def job_message(
     headers = envelope.state.headers()
     if extra_headers:
         headers |= extra_headers
-    return Message(exchange, key, envelope.body, envelope.job.id, JOB_TYPE, envelope.priority, headers)
+    if envelope.signature:
+        headers |= envelope.signature
+    job = envelope.job
+    return Message(exchange, key, envelope.body, job.id, JOB_TYPE, envelope.priority, headers, queue=job.queue)
 
 
 def event_message(event: events.Event) -> Message:
@@ -108,9 +120,14 @@ def event_message(event: events.Event) -> Message:
     return Message(topology.EVENTS, key, events.encode(event), events.message_id(event), events.EVENT_TYPE)
 
 
-def properties_of(message: Message) -> spec.BasicProperties:
-    """The AMQP properties of a publish. Raises: ValueError when the headers are over 8 KiB."""
+def properties_of(message: Message, url: BrokerUrl | None = None) -> spec.BasicProperties:
+    """The AMQP properties of a publish, signed if `url` has keys.
+
+    Raises: ValueError when the headers are over 8 KiB; KeyCannotSign.
+    """
     headers = message.headers
+    if url is not None and url.ring is not None:
+        headers = _signed(message, url.vhost, url.ring)
     if headers and (size := _encoded_bytes(headers)) > MAX_HEADER_BYTES:
         raise ValueError(f"its headers have {size} bytes, over {MAX_HEADER_BYTES}")
     return spec.BasicProperties(
@@ -122,6 +139,39 @@ def properties_of(message: Message) -> spec.BasicProperties:
         timestamp=int(time.time()) if message.exchange != topology.EVENTS else None,
         type=message.type,
     )
+
+
+def _signed(message: Message, vhost: str, ring: "KeyRing") -> dict[str, int | str]:
+    """The headers with what signs the message. What is no job, event or control message is not signed."""
+    from jobrunner import signing
+
+    if message.queue is not None:
+        where = (vhost, message.queue)
+        return signing.sign_job(ring, where, message.message_id, message.body, message.headers)
+    if message.exchange in (topology.EVENTS, topology.CONTROL) and not message.key.startswith(_GENESIS):
+        domain = "event" if message.exchange == topology.EVENTS else "control"
+        return message.headers | signing.sign_note(ring, domain, (vhost, message.key), message.body)
+    return message.headers
+
+
+def signature_of(url: BrokerUrl, queue: str, delivery: "Delivery") -> "Signature | NotBelieved | None":
+    """The job's own signature, made for `queue`, with which it travels on; or why it is not believed. None: no key is
+    set, and nothing is asked for.
+    """
+    if url.ring is None:
+        return None
+    from jobrunner import signing
+
+    return signing.verify_job(url.ring, (url.vhost, queue), delivery.message_id, delivery.body, delivery.headers)
+
+
+def is_believed(url: BrokerUrl, domain: str, method: Any, properties: spec.BasicProperties, body: bytes) -> bool:
+    """Whether what was received may be acted upon: all of it where no key is set. domain: `event` or `control`."""
+    if url.ring is None:
+        return True
+    from jobrunner import signing
+
+    return signing.is_believed(url.ring, domain, (url.vhost, method.routing_key), properties.headers, body)
 
 
 def _encoded_bytes(headers: dict[str, int | str]) -> int:

@@ -14,6 +14,7 @@ from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
+from jobrunner.broker.message import is_believed
 
 WINDOW = 2000
 """Records in flight. Acked in halves: a stream has no redelivery, so many are acked at once."""
@@ -24,7 +25,8 @@ Start = int | str | datetime
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One record. exchange: the one it was published to; a record written to the stream directly has none.
+    """One record. exchange: the one it was published to; a record written to the stream directly has none, nor has one
+    that is not believed, where keys are set: nobody acts on either.
 
     key: its routing key.
     """
@@ -88,8 +90,9 @@ class StreamReader:
         if isinstance(self._start, int) and offset < self._start:
             return  # the beginning of the chunk that holds the offset asked for
         message_id = properties.message_id if isinstance(properties.message_id, str) else None
+        exchange = method.exchange if is_believed(self._connection.url, "event", method, properties, body) else ""
         # pika gives an int type of its own, which no encoder knows
-        self._on_record(Record(int(offset), method.exchange, method.routing_key, message_id, body))
+        self._on_record(Record(int(offset), exchange, method.routing_key, message_id, body))
 
     def probe(self, on_answer: Callable[[], None]) -> bool:
         """Call `on_answer` once all that the stream held by now was delivered, up to the window; never after the end.

@@ -16,6 +16,7 @@ from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
+from jobrunner.broker.message import is_believed
 
 WINDOW = 200
 """Events in flight to this client; acked in halves, as streams want it."""
@@ -43,6 +44,7 @@ class Subscription:
 
     on_event: called from the loop with each event's body; an event may come twice. Only events published through the
     events exchange count: whoever may write to a queue could forge others.
+    Where keys are set, only those that are signed by one that may say so.
     since_s: seconds since the epoch, the start of what is wanted after a reconnect; may be moved on meanwhile.
     """
 
@@ -143,11 +145,11 @@ class Subscription:
         if self._connection.is_open and self._channel is None:
             self.connection_up()
 
-    def _deliver(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+    def _deliver(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._received += 1
         if self._received % (WINDOW // 2) == 0:
             channel.basic_ack(method.delivery_tag, multiple=True)
-        if method.exchange == topology.EVENTS:
+        if method.exchange == topology.EVENTS and is_believed(self._connection.url, "event", method, properties, body):
             self._on_event(body)
 
     # --- the ledger, after a reconnect ------------------------------------------------------------------------------
@@ -159,12 +161,12 @@ class Subscription:
         channel.basic_consume(topology.LEDGER, self._replayed_record, arguments={"x-stream-offset": since})
         self._expect_more(REPLAY_FIRST_S)
 
-    def _replayed_record(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+    def _replayed_record(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._replayed += 1
         if self._replayed % (WINDOW // 2) == 0:
             # on a stream an ack only asks for more
             channel.basic_ack(method.delivery_tag, multiple=True)
-        if method.exchange == topology.EVENTS:
+        if method.exchange == topology.EVENTS and is_believed(self._connection.url, "event", method, properties, body):
             self._on_event(body)
         self._expect_more()
 

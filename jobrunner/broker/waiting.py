@@ -17,6 +17,7 @@ from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection, jittered
 from jobrunner.broker.declare import is_missing
 from jobrunner.broker.delivery import Delivery, received
+from jobrunner.broker.message import is_believed
 from jobrunner.errors import BrokerLost, JobrunnerError
 
 HELD: Final = 50_000
@@ -220,7 +221,7 @@ class WaitingPort:
 
         channel.queue_bind(queue, topology.EVENTS, routing_key=keys[-1], callback=bound)
 
-    def _hear(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+    def _hear(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         channel.basic_ack(method.delivery_tag, multiple=False)
-        if method.exchange == topology.EVENTS:
+        if method.exchange == topology.EVENTS and is_believed(self._connection.url, "event", method, properties, body):
             self._notify(EndHeard(body))

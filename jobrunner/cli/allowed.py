@@ -14,8 +14,8 @@ from jobrunner.worker.settings import WorkerSettings
 
 def check_open(url: BrokerUrl, *, allows_commands: bool, insecure: bool) -> None:
     """Raises: WorkerOpen when anyone who can publish to another machine could run any command here."""
-    if allows_commands and not insecure and not url.is_loopback:
-        raise WorkerOpen(host=url.host, hint="leave out --allow-commands · --insecure")
+    if allows_commands and not insecure and url.ring is None and not url.is_loopback:
+        raise WorkerOpen(host=url.host)
 
 
 def check_import_prefixes(prefixes: Sequence[str]) -> None:
@@ -60,6 +60,13 @@ def raw_handler_of(function: str | None, line: str | None) -> tuple[str | None, 
         if not words:
             raise BadTarget(target=line)
     return (parse_target(function) if function else None), line
+
+
+def check_raw_is_unsigned(settings: WorkerSettings) -> None:
+    """Raises: OptionsClash for a handler of foreign messages where none is taken."""
+    if settings.url.ring is not None and (settings.raw_handler or settings.raw_handler_command):
+        problem = "--raw-handler takes messages of others, which are not signed; with keys, none of those is taken."
+        raise OptionsClash(problem=problem, hint="a worker of its own for that queue, without keys")
 
 
 def check_something_runs(settings: WorkerSettings) -> None:

@@ -53,6 +53,8 @@ def _rows(shared: Shared) -> list[tuple[str, str, str]]:
         ("url", settings.url.masked, settings.url.origin),
         ("connect_timeout", format_duration(settings.connect_timeout_s), settings.connect_timeout_origin),
     ]
+    if (ring := settings.url.ring) is not None:
+        rows.append(("keys", ", ".join(key.kid for key in ring.keys), ring.origin))
     if settings.profile:
         rows.append(("profile", settings.profile, "--profile" if shared.profile_typed else "configuration"))
     rows += [(f"tls.{key}", value, origin) for key, (value, origin) in tls_of(os.environ, shared.files).items()]

@@ -31,6 +31,7 @@ class Shared:
     color: str = "auto"
     no_input: bool = False
     connect_timeout: float | None = None
+    authkey_file: str | None = None
 
     @cached_property
     def files(self) -> "Files":
@@ -47,7 +48,12 @@ class Shared:
         """Where the broker is, and how long to wait for it. Raises: ConfigInvalid, OptionsClash, UrlInvalid, ..."""
         from jobrunner.config import Flags, load
 
-        flags = Flags(url=self.url, profile_typed=self.profile_typed, connect_timeout_s=self.connect_timeout)
+        flags = Flags(
+            url=self.url,
+            profile_typed=self.profile_typed,
+            connect_timeout_s=self.connect_timeout,
+            authkey_file=self.authkey_file,
+        )
         settings = load(flags, os.environ, self.files)
         if self.url and settings.url.password not in ("guest", ""):
             self.warn("The password in --url can be read by others with ps. Use JOBRUNNER_URL or url_file.")
@@ -90,6 +96,10 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
         ("--url",),
         {"metavar": "URL", "help": "The broker: amqp://user:password@host:5672/vhost. Better not here: others see it."},
     ),
+    (
+        ("--authkey-file",),
+        {"metavar": "FILE", "help": "Keys: what goes to the broker is signed, what comes from it verified."},
+    ),
     (("--profile",), {"metavar": "NAME", "help": "A [profiles.NAME] of the configuration."}),
     (("--config",), {"metavar": "FILE", "help": "This file instead of the nearest jobrunner.toml."}),
     (("--json",), {"is_flag": True, "help": "One JSON document, or JSON Lines; errors as JSON on stderr."}),
@@ -108,14 +118,18 @@ SHARED_NAMES = frozenset(words[-1] for words, _ in _OPTIONS)
 
 def _variables(word: str) -> str:
     """The variables that say the same as an option."""
-    own = {"--url": "$JOBRUNNER_URL, $JOBRUNNER_URL_FILE", "--color": "$NO_COLOR, $FORCE_COLOR"}
+    own = {
+        "--url": "$JOBRUNNER_URL, $JOBRUNNER_URL_FILE",
+        "--authkey-file": "$JOBRUNNER_AUTHKEY_FILE, $JOBRUNNER_AUTHKEY",
+        "--color": "$NO_COLOR, $FORCE_COLOR",
+    }
     return own.get(word) or f"$JOBRUNNER_{word.removeprefix('--').replace('-', '_').upper()}"
 
 
 def shared_options(*, root: bool) -> list[click.Option]:
     """The shared options. Eager: all are known before any other option looks into the configuration files.
 
-    root: those before the command also read the environment (JOBRUNNER_URL is read with the configuration).
+    root: those before the command also read the environment (the URL and the keys are read with the configuration).
     """
     return [
         click.Option(
@@ -124,7 +138,7 @@ def shared_options(*, root: bool) -> list[click.Option]:
             is_eager=True,
             callback=_store,
             default=None if not extra.get("count") else 0,
-            allow_from_autoenv=root and words[-1] not in ("--url", "--color"),
+            allow_from_autoenv=root and words[-1] not in ("--url", "--authkey-file", "--color"),
             hidden=not root,
             **(extra | {"help": f"{extra['help']} [{_variables(words[-1])}]"}),
         )

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "broker": Entry("jobrunner.cli.broker:broker", "Set up", "a private RabbitMQ on this machine"),
     "init": Entry("jobrunner.cli.init:init", "Set up", "write a configuration and a first job"),
     "doctor": Entry("jobrunner.cli.doctor:doctor", "Set up", "check everything, from here to the workers"),
+    "key": Entry("jobrunner.cli.key:key", "Set up", "keys, so that workers run only signed jobs"),
     "config": Entry("jobrunner.cli.config:config", "Set up", "what is configured, and where"),
     "completion": Entry("jobrunner.cli.completion:completion", "Set up", "completion for your shell"),
     "help": Entry("jobrunner.cli.help:help_command", "", "help on a command, filters, exit codes or errors"),

@@ -96,7 +96,14 @@ def settings_of(shared: Shared, options: Mapping[str, Any]) -> "WorkerSettings":
     import shlex
 
     from jobrunner.broker.topology import DEFAULT_QUEUE, check_queue_name
-    from jobrunner.cli.allowed import apps_of, check_import_prefixes, check_open, check_something_runs, raw_handler_of
+    from jobrunner.cli.allowed import (
+        apps_of,
+        check_import_prefixes,
+        check_open,
+        check_raw_is_unsigned,
+        check_something_runs,
+        raw_handler_of,
+    )
     from jobrunner.worker.settings import WorkerSettings
 
     url = shared.settings.url
@@ -126,6 +133,7 @@ def settings_of(shared: Shared, options: Mapping[str, Any]) -> "WorkerSettings":
         connect_timeout_s=shared.settings.connect_timeout_s,
     )
     check_something_runs(settings)
+    check_raw_is_unsigned(settings)
     return settings
 
 
@@ -134,8 +142,9 @@ def warn_of_openness(shared: Shared, settings: "WorkerSettings") -> None:
     url: BrokerUrl = settings.url
     if url.is_loopback:
         return
-    what = "which of its functions run" if not settings.allow_commands else "which commands run here"
-    shared.warn(f"Jobs from {url.host} are not signed: whoever can publish there chooses {what}.")
+    if url.ring is None:
+        what = "which of its functions run" if not settings.allow_commands else "which commands run here"
+        shared.warn(f"Jobs from {url.host} are not signed: whoever can publish there chooses {what}.")
     if not url.tls:
         shared.warn(f"Passwords and jobs cross the network to {url.host} in the clear. amqps:// encrypts.")
 

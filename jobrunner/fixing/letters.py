@@ -20,9 +20,11 @@ from jobrunner.broker import declare, topology
 from jobrunner.broker.browse import Browser
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.delivery import Delivery
+from jobrunner.broker.message import signature_of
 from jobrunner.broker.publisher import Publisher
 from jobrunner.envelope import DEFAULT_PRIORITY, Envelope, MalformedMessage, State
 from jobrunner.errors import LettersInUse, PermissionRefused
+from jobrunner.signing import Refused
 
 AGAIN_S: Final = (0.05, 0.4)
 """Between two tries to have them alone: from, to."""
@@ -35,8 +37,10 @@ ANY_NUMBER: Final = 1_000_000
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """A dead letter. envelope: None for what is no job. reason: why it died; of a letter that RabbitMQ itself made, its
-    word for it, such as `delivery_limit`, and is_ours is False.
+    """A dead letter. envelope: None for what is no job, and for one that is not believed.
+
+    reason: why it died; of a letter that RabbitMQ itself made, its word for it, such as `delivery_limit`, and is_ours
+    is False.
     """
 
     delivery: Delivery
@@ -132,8 +136,19 @@ class Letters:
 
     def _take(self, delivery: Delivery) -> None:
         self._held += 1
-        self._arrived.append(letter_of(delivery))
+        self._arrived.append(self._believed(letter_of(delivery)))
         self._changed.set()
+
+    def _believed(self, letter: Letter) -> Letter:
+        """With keys, whoever can write to the dead letters must not have something signed by who retries them: a job
+        that is not believed is taken from the ledger.
+        """
+        if letter.envelope is None:
+            return letter
+        signature = signature_of(self._connection.url, letter.envelope.job.queue, letter.delivery)
+        if isinstance(signature, Refused) and signature.reason != "signature_expired":
+            return msgspec.structs.replace(letter, envelope=None)
+        return letter
 
     async def batches(self, is_wanted: Callable[[Letter], bool]) -> AsyncGenerator[list[Letter], None]:
         """The letters that are wanted, up to 500 at a time, to the last. What is not acked goes back at the end.

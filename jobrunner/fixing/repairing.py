@@ -11,6 +11,7 @@ from jobrunner import events
 from jobrunner.broker import topology
 from jobrunner.broker.batch import all_answers, batched
 from jobrunner.broker.browse import Browser
+from jobrunner.broker.message import signature_of
 from jobrunner.broker.probing import PROBE_TYPE
 from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.client import Client
@@ -21,6 +22,7 @@ from jobrunner.fixing.findings import Report
 from jobrunner.fixing.letters import Letter, Letters
 from jobrunner.fixing.looking import Sighting, look
 from jobrunner.outcome import Error
+from jobrunner.signing import Refused
 from jobrunner.view.recorder import sync
 from jobrunner.view.rows import ENDED, JobRow
 from jobrunner.view.store import Store
@@ -123,8 +125,15 @@ class Repairer:
             except MalformedMessage as exc:
                 self._tell(job_id, f"stays in '{topology.UNROUTED}': {exc.message}", is_good=False)
                 continue
+            # with keys, a job keeps its own signature: what was not signed is not signed here either
+            signature = signature_of(self._client.url, job.queue, delivery)
+            if isinstance(signature, Refused):
+                self._tell(job_id, f"stays in '{topology.UNROUTED}': {signature.message}", is_good=False)
+                continue
             priority = envelopes.DEFAULT_PRIORITY if delivery.priority is None else delivery.priority
-            envelope = Envelope(job=job, state=state, priority=max(0, min(9, priority)), body=delivery.body)
+            envelope = Envelope(
+                job=job, state=state, priority=max(0, min(9, priority)), body=delivery.body, signature=signature
+            )
             (error,) = await self._client.enqueue_batch([envelope.with_state()])
             if error is None:
                 browser.ack(delivery)

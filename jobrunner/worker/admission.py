@@ -11,9 +11,11 @@ from typing import Protocol
 import msgspec
 
 from jobrunner import envelope as envelopes
+from jobrunner import signing
 from jobrunner.broker.topology import check_queue_name
 from jobrunner.envelope import Envelope, Job, MalformedMessage
 from jobrunner.errors import JobrunnerError
+from jobrunner.keyring import KeyRing
 from jobrunner.outcome import Dead, Error, Expired, Redelay, RunAgain, Verdict, clip
 from jobrunner.registry import FunctionSpec, is_task_name
 from jobrunner.retry import park
@@ -44,7 +46,10 @@ class Received(Protocol):
 
 
 class Policy(msgspec.Struct, kw_only=True):
-    """What this worker runs. functions: name -> spec, as the children reported them."""
+    """What this worker runs. functions: name -> spec, as the children reported them.
+
+    ring, vhost: with keys, only jobs that were signed for this virtual host and the queue they came from.
+    """
 
     worker: str
     apps: tuple[str, ...] = ()
@@ -53,6 +58,8 @@ class Policy(msgspec.Struct, kw_only=True):
     allow_commands: bool = False
     raw_handler: str | None = None
     raw_handler_command: tuple[str, ...] | None = None
+    ring: KeyRing | None = None
+    vhost: str = ""
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -70,6 +77,13 @@ def read(received: Received, policy: Policy) -> Envelope | Unreadable:
     """The envelope of a delivery; with a raw handler, foreign bytes become a job of that handler."""
     if len(received.body) > MAX_BODY_BYTES:
         return unreadable(received, "too_large", f"the body has {len(received.body)} bytes, over {MAX_BODY_BYTES}")
+    signature = None
+    if policy.ring is not None:
+        where = (policy.vhost, received.queue)
+        believed = signing.verify_job(policy.ring, where, received.message_id, received.body, received.headers)
+        if isinstance(believed, signing.Refused):
+            return unreadable(received, believed.reason, believed.message)
+        signature = believed
     try:
         if received.content_encoding:
             raise MalformedMessage(reason=f"content_encoding is set: {received.content_encoding!r}")
@@ -80,9 +94,10 @@ def read(received: Received, policy: Policy) -> Envelope | Unreadable:
             state=envelopes.state_of(dict(received.headers)),
             priority=_priority(received.priority),
             body=received.body,
+            signature=signature,
         )
     except MalformedMessage as exc:
-        if policy.raw_handler is None and policy.raw_handler_command is None:
+        if signature is not None or (policy.raw_handler is None and policy.raw_handler_command is None):
             return unreadable(received, "malformed", str(exc))
     if len(received.body) > MAX_RAW_BODY_BYTES:
         return unreadable(received, "too_large", f"the body has {len(received.body)} bytes, over {MAX_RAW_BODY_BYTES}")
@@ -203,6 +218,8 @@ def _poisoned(count: int) -> Dead:
 def refusal(envelope: Envelope, policy: Policy, now: float) -> Verdict | None:
     """None when the worker was started to run this; dead or parked otherwise."""
     job = envelope.job
+    if policy.ring is not None and (key := policy.ring.get(_kid(envelope))) and not key.may_name(_name(job)):
+        return _not_allowed(f"Key {key.kid} may not sign jobs of {_name(job)[:80]!r}.")
     if job.task is None:
         if policy.allow_commands or policy.raw_handler_command == tuple(job.argv or ()):
             return None
@@ -219,6 +236,14 @@ def refusal(envelope: Envelope, policy: Policy, now: float) -> Verdict | None:
     if module in policy.apps:
         return park(envelope, unknown_function(job, policy.worker), now)
     return _not_allowed(f"Worker {policy.worker} does not run functions of {module}.")
+
+
+def _kid(envelope: Envelope) -> str:
+    return str((envelope.signature or {}).get("jr-kid", ""))
+
+
+def _name(job: Job) -> str:
+    return job.task or (job.argv or [""])[0]
 
 
 def unknown_function(job: Job, worker: str) -> Error:

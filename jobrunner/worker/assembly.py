@@ -30,6 +30,8 @@ def policy_of(settings: WorkerSettings) -> Policy:
         allow_commands=settings.allow_commands,
         raw_handler=settings.raw_handler,
         raw_handler_command=settings.raw_handler_command,
+        ring=settings.url.ring,
+        vhost=settings.url.vhost,
     )
 
 

@@ -50,6 +50,8 @@ ACTIONS = {
     "job.lease_lost": "the broker took the job back while it runs here",
     "child.died": "a worker process died",
     "child.reloaded": "worker processes are renewed",
+    "keys.reloaded": "the key file was read again",
+    "keys.kept": "the key file could not be read again; the keys stay as they were",
 }
 """Every action with its meaning: the documentation's table, and a test that no other is used."""
 
@@ -166,7 +168,7 @@ def worker_started(settings: WorkerSettings, server_version: str, functions: int
         functions=functions,
         allow_commands=settings.allow_commands,
         allow_import=list(settings.allow_import),
-        signed=False,
+        signed=settings.url.ring is not None,
     )
 
 

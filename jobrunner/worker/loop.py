@@ -31,6 +31,7 @@ from jobrunner.worker.intake import Intake
 from jobrunner.worker.leases import Leases
 from jobrunner.worker.pauses import Pauses
 from jobrunner.worker.presence import Presence
+from jobrunner.worker.reload import reload_keys
 from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
@@ -134,6 +135,7 @@ class Worker:
             case WaitingDelivered() | WaitingLost() | WaitingRefused() | EndHeard():
                 self.waiting.handle(message)
             case inbox.RenewRequested(reason=reason):
+                reload_keys(self.policy.ring)
                 journal.say(logging.INFO, "child.reloaded", f"{reason}: renewing the processes", reason=reason)
                 self.pool.renew()
             case inbox.DumpRequested():

@@ -1,7 +1,12 @@
-"""The state of the Python sources in a folder, to notice that one changed."""
+"""What a running worker reads again: the state of the Python sources in a folder, and its keys."""
 
+import logging
 import os
 from pathlib import Path
+
+from jobrunner.errors import JobrunnerError
+from jobrunner.keyring import KeyRing
+from jobrunner.worker import journal
 
 MAX_FILES = 5_000
 """Files looked at: about 10 ms. A folder with more is a virtual environment that lost its name."""
@@ -25,3 +30,16 @@ def fingerprint(folder: Path) -> int:
         if len(seen) >= MAX_FILES:
             break
     return hash(tuple(sorted(seen)))
+
+
+def reload_keys(ring: KeyRing | None) -> None:
+    """Read the key file again. One that is wrong changes nothing: jobs go on with the keys that were there."""
+    if ring is None:
+        return
+    try:
+        if ring.reload():
+            kids = [key.kid for key in ring.keys]
+            journal.say(logging.INFO, "keys.reloaded", f"keys in force: {', '.join(kids)}", keys=kids)
+    except JobrunnerError as exc:
+        text = f"{exc.message} The keys stay as they were."
+        journal.say(logging.ERROR, "keys.kept", text, error=exc.message)

@@ -18,6 +18,7 @@ from jobrunner.broker import topology
 from jobrunner.broker.catchup import CatchUp
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.delivery import Delivery
+from jobrunner.broker.message import signature_of
 from jobrunner.broker.stream import Record
 from jobrunner.broker.waiting import (
     SLOT,
@@ -32,6 +33,7 @@ from jobrunner.envelope import After, Envelope, Job
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Cancelled, Expired, Release, Renew, Verdict
 from jobrunner.retry import Limits
+from jobrunner.signing import Refused
 from jobrunner.worker import admission, journal
 from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
@@ -120,7 +122,7 @@ class Waiting:
     # --- jobs come --------------------------------------------------------------------------------------------------
 
     def _take(self, delivery: Delivery) -> None:
-        got = admission.read(delivery, self._policy)
+        got = self._read(delivery)
         if isinstance(got, admission.Unreadable):
             self._refuse(got, delivery)
             return
@@ -141,6 +143,16 @@ class Waiting:
             self._copies[got.job.id] = got.key
             self._listen(self._book.add(got.job.id, got.job.after), got.job.after)
             self._decide(got.job.id)
+
+    def _read(self, delivery: Delivery) -> Envelope | admission.Unreadable:
+        """The job in a message. With keys it must be signed, for the queue that it will go to."""
+        got = admission.read(delivery, self._policy)
+        if isinstance(got, admission.Unreadable):
+            return got
+        signature = signature_of(self._connection.url, got.job.queue, delivery)
+        if isinstance(signature, Refused):
+            return admission.unreadable(delivery, signature.reason, signature.message)
+        return msgspec.structs.replace(got, signature=signature)
 
     def _renew(self, envelope: Envelope, delivery: Delivery) -> None:
         """Put it at the end of its queue as a new message. Should this worker be killed over it, there are two, and the

@@ -24,7 +24,7 @@ Run      enqueue  map  worker
 Look     status  list  show  logs  result  wait  events
 Fix      retry  cancel  dead  audit
 Operate  queues  workers
-Set up   dev  broker  init  doctor  config  completion
+Set up   dev  broker  init  doctor  key  config  completion
 
 Every command: --help.  Bugs: paste the output of `jobrunner doctor --report`.
 """

@@ -69,9 +69,21 @@ def test_only_commands_from_another_machine_are_refused(url: str, commands: bool
         with pytest.raises(WorkerOpen) as caught:
             _settings(url, allow_commands=commands, insecure=insecure)
         assert caught.value.message == "Anyone who can publish to rabbit.prod could run any command here."
-        assert "--insecure" in caught.value.hint
+        assert caught.value.hint == "--authkey-file · --insecure"
         return
     assert _settings(url, allow_commands=commands, insecure=insecure).allow_commands is commands
+
+
+def test_with_a_key_commands_from_another_machine_are_fine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOBRUNNER_AUTHKEY", "A" * 43)
+    settings = _settings("amqps://rabbit.prod/jobs", allow_commands=True)
+    assert settings.allow_commands
+    warn_of_openness(Shared(), settings)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(OptionsClash, match="not signed"):
+        _settings("amqps://rabbit.prod/jobs", raw_handler="tasks:f")
 
 
 def test_a_broker_elsewhere_is_warned_of_and_one_here_is_not(capsys: pytest.CaptureFixture[str]) -> None:
