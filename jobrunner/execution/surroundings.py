@@ -8,6 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from jobrunner.execution.variables import Variables
+
+OURS: Final = "JOBRUNNER_JOB_"
+"""Variables that are another one for each job."""
+
 FD_SLACK: Final = 64
 """More descriptors left open than this: the child is replaced."""
 
@@ -44,6 +49,7 @@ class Surroundings:
         self._files = _identities()
         self._lowest_fd = _lowest_free_fd()
         self._data: dict[Any, Any] = os.environ._data  # type: ignore[attr-defined] # noqa: SLF001 - compared as a whole: 0.3 µs
+        self._variables = Variables()
         self._base = dict(self._data)
         self._during = self._base
         self._added: dict[str, str] = {}
@@ -61,7 +67,11 @@ class Surroundings:
             else:
                 os.environ.pop(name, None)
         for name, value in variables.items():
-            if self._added.get(name) != value:
+            if self._added.get(name) == value:
+                continue
+            if name.startswith(OURS):
+                self._variables.set(name, value)
+            else:
                 os.environ[name] = value
         self._added = variables
         self._during = self._data.copy()
