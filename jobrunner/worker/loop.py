@@ -119,8 +119,8 @@ class Worker:
                 self.block(message)
             case ConsumerLost(slot=slot):
                 self.consumer_lost(message)
-            case ConsumerReady():
-                pass
+            case ConsumerReady(slot=slot):
+                self.settler.consumer_ready(slot)
             case inbox.RouteReady():
                 self.settler.route_ready(message)
             case inbox.PublishAgain(key=key):

@@ -60,6 +60,8 @@ class Settler:
         self._release = release
         self._routes: set[str] = set()
         self._preparing: dict[str, asyncio.Task[None]] = {}
+        self._lost: set[tuple[int, str]] = set()
+        self._outdated: set[str] = set()
         self._topology_missing = False
 
     def note_returned(self, run: Run) -> None:
@@ -151,9 +153,23 @@ class Settler:
         the binding from before, would come to nowhere.
         """
         if lost.missing or lost.error is None:
-            self.connection.known.discard(topology.jobs_binding(lost.queue).key)
-            self._routes.discard(lost.queue)
-            self._prepare(lost.queue)
+            self._lost.add((lost.slot, lost.queue))
+            self._lose_route(lost.queue)
+
+    def consumer_ready(self, slot: int) -> None:
+        """RabbitMQ ends the consumers of a quorum queue before it forgets the queue: what was declared in between is
+        forgotten with it. So the way to a queue that a slot has lost is made once more when the slot consumes it again.
+        """
+        for lost in [lost for lost in self._lost if lost[0] == slot]:
+            self._lost.discard(lost)
+            self._lose_route(lost[1])
+
+    def _lose_route(self, queue: str) -> None:
+        self.connection.known.discard(topology.jobs_binding(queue).key)
+        self._routes.discard(queue)
+        if queue in self._preparing:
+            self._outdated.add(queue)
+        self._prepare(queue)
 
     async def _declare(self, queue: str) -> None:
         error: JobrunnerError | None = None
@@ -169,6 +185,10 @@ class Settler:
     def route_ready(self, ready: RouteReady) -> None:
         """The way to a queue is declared, or could not be: then it is tried again later."""
         self._preparing.pop(ready.queue, None)
+        if ready.queue in self._outdated:
+            self._outdated.discard(ready.queue)
+            self._lose_route(ready.queue)
+            return
         if ready.error is None:
             self._routes.add(ready.queue)
             self._topology_missing = False

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 
 from jobrunner import events
 from jobrunner.broker.connection import ConnectionBlocked, ConnectionDown, ConnectionUnblocked
-from jobrunner.broker.consumer import ConsumerLost, Delivered
+from jobrunner.broker.consumer import ConsumerLost, ConsumerReady, Delivered
 from jobrunner.broker.control import Reply, Request
 from jobrunner.broker.publisher import Refused, Stored, Unknown
 from jobrunner.envelope import Envelope, new_job, seal
@@ -21,7 +22,7 @@ from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Finished, SlotReady
 from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, Succeeded
 from jobrunner.registry import FunctionSpec
-from jobrunner.worker import inbox
+from jobrunner.worker import inbox, settling
 from jobrunner.worker.pauses import Pauses
 from tests.support.edges import Bench, Standing
 
@@ -191,6 +192,41 @@ async def test_a_lost_lease_leaves_the_run_alone_and_keeps_its_channel_quiet() -
         one.publishes.answer()
         one.handle_all()
         assert [entry for entry in one.wire if entry[0] == "ack"] == []
+
+
+@on_a_loop
+async def test_the_way_to_a_queue_that_was_lost_is_made_once_more_when_it_is_consumed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was declared between the end of the consumer and that of the queue is gone with the queue."""
+    declared: list[asyncio.Future[None]] = []
+
+    async def ensure_ladder(_connection: object, _queue: str) -> None:
+        declared.append(asyncio.get_running_loop().create_future())
+        await declared[-1]
+
+    async def answered(number: int) -> None:
+        declared[number].set_result(None)
+        await one.worker.settler._preparing["task_queue"]
+        one.handle_all()
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(settling.declare, "ensure_ladder", ensure_ladder)
+    async with bench() as one:
+        one.worker.settler.connection = SimpleNamespace(is_open=True, known=set())  # type: ignore[assignment]
+        with_route(one)
+        one.worker.handle(ConsumerLost(0, "task_queue", None, missing=False))
+        await asyncio.sleep(0)
+        one.worker.handle(ConsumerReady(1))
+        one.worker.handle(ConsumerReady(0))
+        sealed = job()
+        deliver(one, sealed)
+        finish(one, sealed, Failed(error=ERROR))
+        await answered(0)
+        assert one.publishes.kinds() == []
+        await answered(1)
+        assert len(declared) == 2
+        assert one.publishes.kinds()[-1] == "retrying"
 
 
 @on_a_loop
