@@ -12,7 +12,7 @@ import msgspec
 
 from jobrunner import envelope as envelopes
 from jobrunner import signing
-from jobrunner.broker.topology import check_queue_name
+from jobrunner.broker.topology import LEVELS, check_queue_name, level
 from jobrunner.envelope import Envelope, Job, MalformedMessage
 from jobrunner.errors import JobrunnerError
 from jobrunner.keyring import KeyRing
@@ -28,6 +28,7 @@ POISON_DELIVERIES = 5
 """Deliveries of one message, each ended by the death of its worker, after which it is not started again."""
 
 NOT_DUE_S = 0.1
+_BELOW_THE_TOP = frozenset(level(number) for number in range(LEVELS - 1))
 ANY_MODULE = "*"
 """In `allow_import`: every module. Set for a broker of one's own; never taken from the command line."""
 
@@ -170,20 +171,29 @@ def admit(envelope: Envelope, received: Received, policy: Policy, now: float, re
         return park(envelope, error, now)
     if job.expires_at is not None and now > job.expires_at:
         return Expired()
-    early_s = _early_s(envelope, now)
+    early_s = _early_s(envelope, received, now)
     if early_s > NOT_DUE_S:
         return Redelay(delay_s=early_s)
     return _poison(envelope, received, returned) or refusal(envelope, policy, now)
 
 
-def _early_s(envelope: Envelope, now: float) -> float:
-    """Seconds until a job is due. Of a retry the ladder alone decides, whose clock does not jump: its time was written
-    by another worker, and where one of the two clocks is an hour wrong it would wait for that hour.
+def _early_s(envelope: Envelope, received: Received, now: float) -> float:
+    """Seconds until a job is due. Of one that has waited in the ladder, the ladder alone decides, whose clock does not
+    jump: the time was written by another machine, and where one of the two clocks is an hour wrong the job would wait
+    for that hour again. But at its top the ladder ends, and a longer delay takes another round.
     """
     state = envelope.state
-    if state.attempt or state.crashes or state.parked_since_ms:
+    if state.attempt or state.crashes or state.parked_since_ms or _has_waited(received.headers):
         return 0.0
     return state.not_before_ms / 1000 - now
+
+
+def _has_waited(headers: Mapping[str, object]) -> bool:
+    """Whether it came out of the ladder, and entered it below the top. RabbitMQ notes the first queue in which a
+    message expired (https://www.rabbitmq.com/docs/dlx#effects).
+    """
+    first = headers.get("x-first-death-queue")
+    return headers.get("x-first-death-reason") == "expired" and first in _BELOW_THE_TOP
 
 
 def _poison(envelope: Envelope, received: Received, returned: int) -> Verdict | None:

@@ -5,6 +5,7 @@ import time
 from jobrunner.broker import declare
 from jobrunner.broker.publisher import STORED
 from jobrunner.envelope import Envelope, state_of
+from jobrunner.worker import admission
 from tests.broker.lab import Answers, a_job, delayed, in_loop, lab
 from tests.support.broker import TestBroker
 
@@ -21,7 +22,7 @@ async def test_delayed_jobs_come_in_time_and_never_early(broker: TestBroker, que
         consumer = await made.consumer(queue_name)
         due: dict[str, tuple[float, float]] = {}
         for delay_s in (0.1, 0.3, 1.7, 3.1, 12.7):
-            job = a_job(queue_name)
+            job = a_job(queue_name).with_state(not_before_ms=round((time.time() + delay_s) * 1000))
             due[job.job.id] = (delay_s, time.monotonic() + delay_s)
             assert await publisher.publish_confirmed(delayed(job, delay_s)) == STORED
         late = {}
@@ -30,6 +31,13 @@ async def test_delayed_jobs_come_in_time_and_never_early(broker: TestBroker, que
             arrived = time.monotonic()
             delay_s, due_at = due.pop(str(delivery.message_id))
             late[delay_s] = arrived - due_at
+            # a worker whose clock is an hour behind does not wait for that hour
+            an_hour_ago = time.time() - 3600
+            envelope = Envelope(
+                job=a_job(queue_name).job, state=state_of(dict(delivery.headers)), priority=0, body=delivery.body
+            )
+            assert envelope.state.not_before_ms / 1000 > an_hour_ago + 3500
+            assert admission._early_s(envelope, delivery, an_hour_ago) == 0
             consumer.ack(delivery)
         assert all(-CLOCK_S <= late_s < LATE_S for late_s in late.values()), late
 

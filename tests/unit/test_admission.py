@@ -86,6 +86,21 @@ def test_a_retry_is_not_held_back_by_a_clock_that_is_an_hour_behind(state: dict[
     assert admit(retried) is None
 
 
+@pytest.mark.parametrize(
+    ("first", "reason", "waits"),
+    [
+        ("jobrunner.v1.delay.05", "expired", False),
+        ("jobrunner.v1.delay.27", "expired", True),  # the top of the ladder may not have been enough
+        ("jobrunner.v1.waiting", "rejected", True),
+        ("someone.elses", "expired", True),
+    ],
+)
+def test_what_has_waited_in_the_ladder_is_due_whatever_this_clock_says(first: str, reason: str, *, waits: bool) -> None:
+    delayed = msgspec.structs.replace(job(), state=State(not_before_ms=int((NOW + 3600) * 1000)))
+    verdict = admit(delayed, headers={"x-first-death-queue": first, "x-first-death-reason": reason})
+    assert isinstance(verdict, Redelay) is waits
+
+
 def test_a_job_that_is_too_late_expires_and_one_too_early_goes_back_into_the_ladder() -> None:
     assert admit(job(expires_at=NOW - 1)) == Expired()
     early = msgspec.structs.replace(job(), state=State(not_before_ms=int((NOW + 5) * 1000)))
