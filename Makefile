@@ -10,6 +10,7 @@ TESTS := tests/unit tests/compat tests/typing tests/process tests/broker tests/a
 JOBS ?= 3
 SECONDS ?= 180
 SEED ?= 1
+BROKER ?= local
 
 .DEFAULT_GOAL := help
 .PHONY: help setup rabbitmq demo test test-failed check fmt fmt-check lint types imports pages unit process broker acceptance docs \
@@ -84,8 +85,8 @@ docs: $(DEV) rabbitmq ## do what the documentation says
 test-matrix: $(DEV) rabbitmq ## every step of a job, crossed with every way to break it there
 	$(PYTEST) tests/stress/test_matrix.py
 
-chaos: $(DEV) rabbitmq ## SECONDS=180 of faults from SEED=1 on a running system; nothing may be lost
-	@$(PYTHON) -m tests.stress.chaos.run --seconds $(SECONDS) --seed $(SEED)
+chaos: $(DEV) rabbitmq ## SECONDS=180 of faults from SEED=1 on a running system, or on BROKER=rabbitmq-4; nothing may be lost
+	@$(PYTHON) -m tests.stress.chaos.run --seconds $(SECONDS) --seed $(SEED) --broker $(BROKER)
 
 chaos-mutants: $(DEV) rabbitmq ## the same, with workers that are broken on purpose: each must be caught
 	@$(PYTHON) -m tests.stress.chaos.mutants

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.stress.chaos.checker import Evidence, check
+from tests.stress.chaos.case import Evidence
+from tests.stress.chaos.checker import ENOUGH, check
 
 ALPHA, BETA = 100, 200
 
@@ -29,8 +30,10 @@ def honest() -> Evidence:
         run(evidence, "job2", 4.0 + attempt, None, attempt=attempt)
         run(evidence, "job3", 5.0 + attempt, None)
     evidence.events = [
-        {"kind": "succeeded", "id": "job0", "copy": 0},
-        {"kind": "succeeded", "id": "job1", "copy": 0},
+        {"kind": "succeeded", "id": "job0", "copy": 0, "result": "job0 1 2000"},
+        {"kind": "succeeded", "id": "job1", "copy": 0, "result": "job1 1 10500"},
+        {"kind": "retrying", "id": "job2", "attempt": 1},
+        {"kind": "retrying", "id": "job2", "attempt": 2},
         {"kind": "dead", "id": "job2", "copy": 2, "error": {"reason": "error"}},
         {"kind": "dead", "id": "job3", "copy": 2, "error": {"reason": "crash"}},
     ]
@@ -156,8 +159,39 @@ def grow(evidence: Evidence) -> None:
     evidence.sizes["alpha"] = ({"fds": 20, "rss_kib": 30_000}, {"fds": 200, "rss_kib": 30_000})
 
 
+def recover_slowly(evidence: Evidence) -> None:
+    for number in range(ENOUGH):
+        t = 1000.0 + number * 100
+        evidence.faults.append({"kind": "wire_cut", "start": t, "end": t, "scope": ["alpha"], "most": 0})
+        intent(evidence, f"slow{number}", "quick", t)
+        run(evidence, f"slow{number}", t + (20.0 if number < 2 else 0.1), t + 20.1)
+        evidence.events.append({"kind": "succeeded", "id": f"slow{number}"})
+    intent(evidence, "last", "quick", 20_000.0, word="nothing")
+
+
+def start_early(evidence: Evidence) -> None:
+    next(line for line in evidence.producers if line["do"] == "intent" and line["id"] == "job0")["delay"] = 2.0
+
+
+def try_a_fourth_time(evidence: Evidence) -> None:
+    evidence.events.append({"kind": "retrying", "id": "job2", "attempt": 3})
+    run(evidence, "job2", 8.0, None, attempt=4)
+
+
+def try_again_without_a_word(evidence: Evidence) -> None:
+    evidence.events = [event for event in evidence.events if event["kind"] != "retrying"]
+
+
+def bring_the_result_of_another(evidence: Evidence) -> None:
+    evidence.events[0]["result"] = evidence.events[1]["result"]
+
+
 def read_half(evidence: Evidence) -> None:
     evidence.read_to_end = False
+
+
+def strike_too_seldom(evidence: Evidence) -> None:
+    evidence.wanted = {"worker_killed": 1, "broker_killed": 1}
 
 
 BROKER: dict[str, Any] = {"start": 50.0, "end": 51.0, "scope": ["alpha", "beta"], "most": 4}
@@ -186,7 +220,13 @@ BROKER: dict[str, Any] = {"start": 50.0, "end": 51.0, "scope": ["alpha", "beta"]
         (leave_a_process, "I8 processes are left"),
         (grow, "I8 a worker has grown"),
         (overlap, "I9"),
-        (read_half, "the ledger was not read"),
+        (recover_slowly, "I10"),
+        (start_early, "I11"),
+        (try_a_fourth_time, "I12 a job was tried more often"),
+        (try_again_without_a_word, "I12 a second try"),
+        (bring_the_result_of_another, "I13"),
+        (read_half, "I14 the ledger was not read"),
+        (strike_too_seldom, "I14 a fault struck too seldom"),
     ],
 )
 def test_what_is_planted_is_found(plant: Callable[[Evidence], None], found: str) -> None:

@@ -6,10 +6,10 @@ The invariants are numbered as in `docs/reliability.md`.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
-ENDS = ("succeeded", "dead", "cancelled", "expired")
+from tests.stress.chaos import promises
+from tests.stress.chaos.case import Case, Evidence, Run, Verdict
+
 DIES = {"fails", "permanent", "crash", "timeout", "hog"}
 """Kinds of job that must end dead; every other must succeed."""
 
@@ -25,98 +25,11 @@ and the broker's own resend of a dead letter."""
 
 OVERLAP_S = 2.0
 RECOVERY_P99_S = 15.0
+ENOUGH = 100
+"""Measured recoveries from which on a 99th percentile says something."""
+
 OWN_DEATHS = ("worker_killed", "worker_killed_at_point", "worker_terminated", "child_killed", "app_broken")
 """Faults after which nothing of a run may live on: they explain a second run, but not one at the same time."""
-
-
-@dataclass
-class Evidence:
-    """What is known. Times are monotonic seconds, of one machine.
-
-    producers: their lines. witness: (word, id, attempt, pid, parent, t). faults: kind, start, end, scope, most.
-    starts: which pid was which worker. events: of the ledger, decoded. dead: headers and ids of the dead letters.
-    left: messages that are still in a queue, by queue. read_to_end: whether the ledger was read to its end.
-    processes: left behind. sizes: worker -> (first, last), fds and rss_kib.
-    """
-
-    producers: list[dict[str, Any]] = field(default_factory=list)
-    witness: list[tuple[str, str, int, int, int, float]] = field(default_factory=list)
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    starts: list[dict[str, Any]] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    dead: list[dict[str, Any]] = field(default_factory=list)
-    left: dict[str, int] = field(default_factory=dict)
-    read_to_end: bool = False
-    processes: list[str] = field(default_factory=list)
-    sizes: dict[str, tuple[dict[str, int], dict[str, int]]] = field(default_factory=dict)
-
-
-@dataclass
-class Run:
-    """One start in the witness. end: None when it never came to it."""
-
-    id: str
-    attempt: int
-    pid: int
-    worker: str
-    start: float
-    end: float | None = None
-
-
-@dataclass
-class Verdict:
-    """violations: invariant and what breaks it. figures: for people."""
-
-    violations: list[str] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool:
-        return not self.violations
-
-    def blame(self, invariant: str, texts: list[str]) -> None:
-        """Note what breaks an invariant: all of it in the count, ten by name."""
-        if texts:
-            self.violations.append(f"{invariant} ({len(texts)}): " + "; ".join(texts[:10]))
-
-
-class Case:
-    """The evidence, put in order."""
-
-    def __init__(self, evidence: Evidence) -> None:
-        self.evidence = evidence
-        self.intents = {line["id"]: line for line in evidence.producers if line["do"] == "intent"}
-        self.words: dict[str, list[str]] = defaultdict(list)
-        for line in evidence.producers:
-            if "id" in line:
-                self.words[line["id"]].append(line["do"])
-        self.workers = {line["pid"]: line["name"] for line in evidence.starts if line.get("kind") == "worker"}
-        self.runs = self._runs()
-        self.ends: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for event in evidence.events:
-            if event.get("kind") in ENDS:
-                self.ends[event["id"]].append(event)
-        self.deletes = [fault for fault in evidence.faults if fault.get("deleted")]
-
-    def _runs(self) -> dict[str, list[Run]]:
-        runs: dict[str, list[Run]] = defaultdict(list)
-        open_runs: dict[tuple[str, int], Run] = {}
-        for word, job_id, attempt, pid, parent, t in sorted(self.evidence.witness, key=lambda line: line[5]):
-            if word == "start":
-                run = Run(job_id, attempt, pid, self.workers.get(parent, f"pid {parent}"), t)
-                runs[job_id].append(run)
-                open_runs[job_id, pid] = run
-            elif (job_id, pid) in open_runs:
-                open_runs.pop((job_id, pid)).end = t
-        return runs
-
-    def is_ok(self, job_id: str) -> bool:
-        return "ok" in self.words[job_id]
-
-    def deleted_away(self, job_id: str) -> bool:
-        """Whether it may have waited in a queue when that was deleted: the one loss that somebody asked for."""
-        intent = self.intents[job_id]
-        return any(f["deleted"] == intent.get("queue") and intent["t"] <= f["end"] for f in self.deletes)
 
 
 def check(evidence: Evidence) -> Verdict:
@@ -128,6 +41,10 @@ def check(evidence: Evidence) -> Verdict:
     _hostile(case, verdict)
     _afterwards(case, verdict)
     _recovery(case, verdict)
+    promises.not_early(case, verdict)
+    promises.attempts(case, verdict)
+    promises.results(case, verdict)
+    _whole(case, verdict)
     _exposed(case, verdict)
     return verdict
 
@@ -271,8 +188,6 @@ def _hostile(case: Case, verdict: Verdict) -> None:
 
 def _afterwards(case: Case, verdict: Verdict) -> None:
     evidence = case.evidence
-    if not evidence.read_to_end:
-        verdict.blame("the ledger was not read to its end", ["no marker"])
     verdict.blame("I8 messages are left", [f"{queue}: {count}" for queue, count in evidence.left.items() if count])
     verdict.blame("I8 processes are left", evidence.processes)
     letters = {str(letter["id"]) for letter in evidence.dead if "jr-sha256" not in letter}
@@ -315,12 +230,23 @@ def _recovery(case: Case, verdict: Verdict) -> None:
     took.sort()
     verdict.figures |= {"recoveries": len(took)}
     if took:
-        p99 = took[int(len(took) * 0.99)] if len(took) >= 100 else took[-1]
+        p99 = took[int(len(took) * 0.99)] if len(took) >= ENOUGH else took[-1]
+        if len(took) >= ENOUGH and p99[0] > RECOVERY_P99_S:
+            verdict.blame("I10 it takes long until jobs start again", [f"{p99[0]:.1f} s after {p99[1]}"])
         verdict.figures |= {
             "recovery_p50_s": round(took[len(took) // 2][0], 2),
             "recovery_p99_s": round(p99[0], 2),
             "slowest": [f"{kind} {seconds:.1f}" for seconds, kind in took[-5:]],
         }
+
+
+def _whole(case: Case, verdict: Verdict) -> None:
+    """I14: what was not looked at proves nothing."""
+    if not case.evidence.read_to_end:
+        verdict.blame("I14 the ledger was not read to its end", ["no marker"])
+    struck = Counter(fault["kind"] for fault in case.evidence.faults)
+    rare = [f"{kind} {struck[kind]}" for kind, least in case.evidence.wanted.items() if struck[kind] < least]
+    verdict.blame("I14 a fault struck too seldom", rare)
 
 
 def _exposed(case: Case, verdict: Verdict) -> None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pika
 
 from tests.stress.chaos import notes
-from tests.stress.chaos.checker import Evidence
+from tests.stress.chaos.case import Evidence
 
 PREFETCH = 500
 SILENCE_S = 60.0
@@ -73,7 +73,8 @@ def _ledger(connection: pika.BlockingConnection, marker: str) -> tuple[list[dict
             return found, True
         event = json.loads(body)
         if event.get("kind") in ("succeeded", "dead", "cancelled", "expired", "retrying", "interrupted", "suppressed"):
-            event.pop("result", None)
+            if event["kind"] == "succeeded":
+                event["result"] = str(event.get("result")).split("\n", 1)[0]
             found.append(event)
     return found, False
 

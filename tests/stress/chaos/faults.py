@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.stress.chaos.crew import PROCS, Crew, Member, Wire
 from tests.stress.chaos.notes import Notes
-from tests.support.broker import LocalNode
+from tests.support.broker import TestBroker
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 LADDER = 8
@@ -37,7 +37,7 @@ POINTS = [
 class Field:
     """Where the faults happen. longest_s: of those that last."""
 
-    broker: LocalNode
+    broker: TestBroker
     crew: Crew
     wires: dict[str, Wire]
     notes: Notes

@@ -104,8 +104,10 @@ class Producer:
         return seal(job, not_before_s=job.iat + self.random.uniform(0.5, 3.0) if kind == "delayed" else None)
 
     @staticmethod
-    def line(word: str, envelope: Envelope) -> dict[str, str]:
-        return {"do": word, "id": envelope.job.id, "kind": envelope.job.label or "", "queue": envelope.job.queue}
+    def line(word: str, envelope: Envelope) -> dict[str, str | float]:
+        job, not_before_ms = envelope.job, envelope.state.not_before_ms
+        delay = {"delay": round(not_before_ms / 1000 - job.iat, 3)} if not_before_ms else {}
+        return {"do": word, "id": job.id, "kind": job.label or "", "queue": job.queue, **delay}
 
     async def rest(self, seconds: float) -> None:
         try:

@@ -15,18 +15,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from tests.stress.chaos import checker, evidence, faults
+from tests.stress.chaos.case import Verdict
 from tests.stress.chaos.crew import Crew, Wire, left_behind, size_of
 from tests.stress.chaos.faults import BROKER, OTHER, Fault, Field
 from tests.stress.chaos.notes import Notes
-from tests.support.broker import LocalNode
+from tests.support import broker as brokers
 
 DRAIN_S = 240.0
 EMPTY_S = 12.0
 """How long all queues must look empty: RabbitMQ counts what quorum queues hold once in five seconds."""
 
+LONG_S = 3600.0
 WORKERS = ("alpha", "beta")
 EMPTY = ("main", "doomed", "jobrunner.v1.unrouted")
 
@@ -38,6 +41,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--gap", type=float, default=5.0, help="mean seconds between two faults of a lane")
     parser.add_argument("--rate", type=float, default=8.0, help="jobs a second of each of the two producers")
     parser.add_argument("--mutant", help="a folder in tests/stress/mutants: the workers are broken on purpose")
+    parser.add_argument("--broker", default="local", help="or rabbitmq-4, in a container")
     parser.add_argument("--only", default="", help="faults by name, separated by commas")
     parser.add_argument("--drain", type=float, default=DRAIN_S, help="longest wait for the last job")
     parser.add_argument("--keep", type=Path, help="where the evidence stays")
@@ -55,15 +59,16 @@ class Chaos:
         self.chosen = chosen
         self.folder = chosen.keep or Path(tempfile.mkdtemp(prefix="jobrunner-chaos-"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.broker = LocalNode()
+        self.broker = brokers.make(chosen.broker)
         self.wires = {name: Wire(self.broker.url) for name in (*WORKERS, "producers")}
         self.crew = Crew(self.folder, chosen.seed, Notes(self.folder / "starts"), mutant=chosen.mutant)
         self.notes = Notes(self.folder / "faults")
         self.cgroup = _cgroup()
         self.began = time.monotonic()
         self.sizes: dict[str, tuple[int, dict[str, int]]] = {}
+        self.wanted: dict[str, int] = {}
 
-    async def run(self) -> checker.Verdict:
+    async def run(self) -> Verdict:
         for wire in self.wires.values():
             await wire.__aenter__()
         try:
@@ -124,6 +129,7 @@ class Chaos:
             {name: fault for name, fault in table.items() if name not in absent and (not only or name in only)}
             for table in (BROKER, OTHER)
         ]
+        self.wanted = dict.fromkeys(chain(*lanes), _least(self.chosen.seconds))
         await asyncio.gather(*(self._lane(number, lane, field, end) for number, lane in enumerate(lanes) if lane))
         await asyncio.sleep(max(0.0, end - time.monotonic()))
 
@@ -175,7 +181,7 @@ class Chaos:
             name: int(count or 1) for name, count in rows if name in EMPTY or name.startswith("jobrunner.v1.delay.")
         }
 
-    async def _judge(self, drained: bool) -> checker.Verdict:
+    async def _judge(self, drained: bool) -> Verdict:
         sizes = {}
         for worker in self.crew.workers:
             pid, first = self.sizes[worker.name]
@@ -189,6 +195,7 @@ class Chaos:
         found.left = await self._depths()
         found.processes = left_behind(self.folder)
         found.sizes = sizes
+        found.wanted = self.wanted
         verdict = checker.check(found)
         verdict.blame("I8 a worker does not end", slow)
         if not drained:
@@ -200,6 +207,11 @@ class Chaos:
         self.broker.remove()
         if self.cgroup is not None:
             _remove(self.cgroup)
+
+
+def _least(seconds: float) -> int:
+    """How often each kind of fault must strike in a run of that length, or it has shown less than it says."""
+    return 5 if seconds >= LONG_S else 1 if seconds >= LONG_S / 4 else 0
 
 
 def _cgroup() -> Path | None:
