@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobrunner.api.aio import AsyncClient
+    from jobrunner.api.aio_group import AsyncGroup
     from jobrunner.api.aio_handle import AsyncJobHandle
     from jobrunner.api.call import Call, call
     from jobrunner.api.decorator import JobFunction, job
     from jobrunner.api.executor import JobrunnerExecutor
+    from jobrunner.api.group import Group
     from jobrunner.api.handle import JobHandle
     from jobrunner.api.sync import Client
     from jobrunner.errors import (
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AsyncClient",
+    "AsyncGroup",
     "AsyncJobHandle",
     "Call",
     "Client",
+    "Group",
     "JobCancelled",
     "JobExpired",
     "JobFailed",
@@ -50,9 +54,11 @@ __all__ = [
 
 _HOMES = {
     "AsyncClient": "api.aio",
+    "AsyncGroup": "api.aio_group",
     "AsyncJobHandle": "api.aio_handle",
     "Call": "api.call",
     "Client": "api.sync",
+    "Group": "api.group",
     "JobCancelled": "errors",
     "JobExpired": "errors",
     "JobFailed": "errors",

@@ -625,6 +625,11 @@ class NotAllQueued(PartlyDone):
     code = "not_all_queued"
     text = "{queued} jobs are queued, {failed} are not: {error}"
 
+    @property
+    def failed(self) -> int:
+        """How many are not queued."""
+        return int(str(self.fields["failed"]))
+
 
 class LettersInUse(PartlyDone):
     """Another command holds the dead letters."""

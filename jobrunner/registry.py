@@ -158,6 +158,17 @@ class Context:
         return str(self._fact("worker"))
 
     @property
+    def after(self) -> tuple[str, ...]:
+        """The ids of the jobs that this one waited for, in the order given. See `Client.result`."""
+        return tuple(self._fact("after"))
+
+    @property
+    def after_run(self) -> str | None:
+        """The run whose end this job waited for. See `Client.results`."""
+        value = self._fact("after_run")
+        return None if value is None else str(value)
+
+    @property
     def deadline(self) -> float | None:
         """When the timeout strikes, as seconds of `time.time()`; None without a timeout."""
         value = self._fact("deadline")

@@ -4,7 +4,6 @@ import copy
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Callable,
     Coroutine,
     Iterable,
@@ -15,13 +14,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from jobrunner.api import backend
+from jobrunner.api.aio_group import AsyncGroup
 from jobrunner.api.aio_handle import AsyncJobHandle, AsyncWaited
 from jobrunner.api.call import Call
 from jobrunner.api.call import call as make_call
-from jobrunner.api.ends import taken, value_of
+from jobrunner.api.ends import Ticket, taken, value_of
 from jobrunner.api.options import Duration, Options, When, after, seconds_of
-from jobrunner.api.reading import source_of
-from jobrunner.api.runs import new_run
+from jobrunner.api.reading import calls_of, source_of
+from jobrunner.api.runs import new_run, results_of
 from jobrunner.api.waiting import Until, completed, wait_for
 from jobrunner.errors import JobrunnerError, NotAllQueued
 
@@ -53,7 +53,8 @@ class AsyncClient:
         self._opened: list[Core] = []  # shared by the copies that `options` makes
 
     @property
-    def _core(self) -> "Core":
+    def core(self) -> "Core":
+        """Its way to the broker. Raises: RuntimeError while it is not open."""
         if backend.is_inline():
             return backend.make(self._wanted, self.run, is_async=True)
         if not self._opened:
@@ -86,9 +87,18 @@ class AsyncClient:
 
         Raises: BadDuration, BadTime, TimeInThePast, BadValue, OptionsClash; TypeError for an unknown option.
         """
+        return self.with_options(self._options.changed(**options))
+
+    def with_options(self, options: Options) -> Self:
+        """The same client, on the same connection, with these options instead of its own."""
         other = copy.copy(self)
-        vars(other)["_options"] = self._options.changed(**options)
+        vars(other)["_options"] = options
         return other
+
+    @property
+    def own_options(self) -> Options:
+        """The options that it gives to what it enqueues."""
+        return self._options
 
     # --- enqueue ----------------------------------------------------------------------------------------------------
 
@@ -111,7 +121,7 @@ class AsyncClient:
         the like, and then nothing was published; the broker's errors; Unconfirmed (queued or not).
         """
         made = target if isinstance(target, Call) else make_call(target, *args, **kwargs)
-        return AsyncJobHandle(self._core, await self._core.enqueue(made, self._options))
+        return AsyncJobHandle(self.core, await self.core.enqueue(made, self._options))
 
     async def enqueue_many(
         self,
@@ -127,14 +137,14 @@ class AsyncClient:
         reader = source_of(calls)
         queued = failed = 0
         first: JobrunnerError | None = None
-        async with aclosing(self._core.enqueue_many(reader.source, self._options)) as batches:
+        async with aclosing(self.core.enqueue_many(reader.source, self._options)) as batches:
             async for batch in batches:
                 for ticket, error in batch:
                     queued += error is None
                     failed += error is not None
                     first = first or error
                     if error is None and on_queued is not None:
-                        on_queued(AsyncJobHandle(self._core, ticket))
+                        on_queued(AsyncJobHandle(self.core, ticket))
                 if first is not None:
                     reader.stop()
         reader.stop()
@@ -190,8 +200,8 @@ class AsyncClient:
         taken, so memory stays flat. Begins when the first result is asked for. Raises, where its result would stand:
         JobFailed and the like; no more is queued then, and what is queued goes on.
         """
-        reader = source_of(_calls(target, inputs, more))
-        arrivals = self._core.map(reader.source, self._options, ordered=ordered, max_in_flight=max_in_flight)
+        reader = source_of(calls_of(target, inputs, more))
+        arrivals = self.core.map(reader.source, self._options, ordered=ordered, max_in_flight=max_in_flight)
         try:
             async with aclosing(arrivals) as batches:
                 async for batch in batches:
@@ -214,7 +224,7 @@ class AsyncClient:
         Raises nothing for what has failed or goes on: look at `done` and `waiting`.
         """
         given = list(handles)
-        await wait_for(self._core, [handle.ticket for handle in given], seconds_of("timeout", timeout), until)
+        await wait_for(self.core, [handle.ticket for handle in given], seconds_of("timeout", timeout), until)
         return AsyncWaited([one for one in given if one.done], [one for one in given if not one.done])
 
     async def as_completed(
@@ -224,7 +234,7 @@ class AsyncClient:
     ) -> AsyncGenerator[AsyncJobHandle[T]]:
         """The handles in the order in which their jobs end. Raises: WaitTimeout, so long after its beginning."""
         by_ticket = {handle.ticket: handle for handle in handles}
-        found = completed(self._core, list(by_ticket), seconds_of("timeout", timeout))
+        found = completed(self.core, list(by_ticket), seconds_of("timeout", timeout))
         async with aclosing(found) as batches:
             async for batch in batches:
                 for ticket in batch:
@@ -239,7 +249,18 @@ class AsyncClient:
         the broker: this program need not be there any more. Raises: BadValue for none or too many; as `enqueue`.
         """
         options = after({handle.id: handle.ticket.at_s for handle in handles}, when)
-        return AsyncJobHandle(self._core, await self._core.enqueue(call, options))
+        return AsyncJobHandle(self.core, await self.core.enqueue(call, options))
+
+    def group(self, name: str | None = None, *, resume: bool = False) -> AsyncGroup:
+        """Jobs that belong together, see `AsyncGroup`. name: that of their run, used once; None makes one up.
+
+        resume: take up one that is there. Raises, with the first job: RunExists without it.
+        """
+        return AsyncGroup(self, name, resume=resume)
+
+    def handle_of(self, ticket: Ticket) -> AsyncJobHandle[Any]:
+        """The handle of a job that is known by its ticket."""
+        return AsyncJobHandle(self.core, ticket)
 
     # --- any job ----------------------------------------------------------------------------------------------------
 
@@ -248,28 +269,19 @@ class AsyncClient:
 
         Raises: NotFound, AmbiguousId, and what `AsyncJobHandle.result` raises.
         """
-        return value_of(await self._core.end_of(job_id, seconds_of("timeout", timeout)))
+        return value_of(await self.core.end_of(job_id, seconds_of("timeout", timeout)))
+
+    async def results(self, run: str) -> list[Any]:
+        """The results of all jobs of a run that has ended, in the order in which they were queued, from the ledger.
+
+        Raises: NotFound; JobFailed and the like for one that has none; WaitTimeout if one has not ended.
+        """
+        return results_of(run, await self.core.members(run))
 
     async def status(self, job_id: str) -> "JobRow":
         """All that the ledger tells of any job: state, attempts, times, error. Raises: NotFound, AmbiguousId."""
-        return await self._core.status(job_id)
+        return await self.core.status(job_id)
 
     async def cancel(self, job_id: str, reason: str = "") -> None:
         """Cancel any job: it will not start; where it runs, it is stopped. Raises: NotFound, AmbiguousId."""
-        await self._core.cancel(job_id, reason)
-
-
-def _calls(
-    target: Any, inputs: Iterable[Any] | AsyncIterable[Any], more: Sequence[Iterable[Any]]
-) -> Iterable[Call[Any]] | AsyncIterable[Call[Any]]:
-    """A call for each input."""
-    if not isinstance(inputs, AsyncIterable):
-        return (make_call(target, *args) for args in zip(inputs, *more, strict=False))
-    if more:
-        raise TypeError("map() takes an asynchronous input alone")
-    return _calls_of(target, inputs)
-
-
-async def _calls_of(target: Any, inputs: AsyncIterable[Any]) -> AsyncIterator[Call[Any]]:
-    async for one in inputs:
-        yield make_call(target, one)
+        await self.core.cancel(job_id, reason)

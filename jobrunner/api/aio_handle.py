@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from jobrunner.api.ends import SHORT, Ticket, value_of
+from jobrunner.api.ends import SHORT, Ticket, failure_of, value_of
 from jobrunner.api.options import Duration, When, after, seconds_of
 from jobrunner.api.waiting import ended
 
@@ -41,6 +41,12 @@ class AsyncJobHandle(Generic[T_co]):
         """
         value: T_co = value_of(await ended(self._core, self.ticket, seconds_of("timeout", timeout)))
         return value
+
+    def check(self) -> None:
+        """Raises, of a job that has ended without a result, what `result` raises. Waits for nothing."""
+        error = failure_of(self.ticket.end) if self.ticket.end else None
+        if error is not None:
+            raise error
 
     @property
     def done(self) -> bool:

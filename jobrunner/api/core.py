@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from jobrunner import client as wire
 from jobrunner.api.call import Call
-from jobrunner.api.ends import PREFIX, SHORT, Ends, Ticket
+from jobrunner.api.ends import PREFIX, SHORT, Ends, Ticket, end_in
 from jobrunner.api.options import Options
 from jobrunner.api.outbox import Outbox
 from jobrunner.api.window import CHUNK, Answer, Source, Window
@@ -66,6 +67,12 @@ class Core(Protocol):
     async def cancel(self, job_id: str, reason: str) -> None:
         """Cancel a job: it will not start, or is stopped where it runs. Raises: NotFound, AmbiguousId."""
 
+    async def members(self, run: str, most: int | None = None) -> Sequence["JobRow"]:
+        """The jobs of a run, the first one first."""
+
+    async def seal(self, run: str, total: int, failed: int) -> None:
+        """Record that all jobs of a run are queued. failed: those that were not. Raises: Unconfirmed."""
+
 
 class BrokerCore:
     """A client's connections: one publishes, one listens from the first job on that somebody may wait for."""
@@ -89,9 +96,9 @@ class BrokerCore:
 
     async def enqueue(self, call: Call[object], options: Options) -> Ticket:
         """Queue one job; its ticket once it is confirmed. Raises: why it is not."""
-        await self._ends.open()
+        heard = await self._ends.hear(options.run)
         envelope = call.seal(options, self.run, self._client.by)
-        ticket = self._ends.expect(envelope.job.id)
+        ticket = self._ends.expect(envelope.job.id, heard, options.run)
         (answer,) = await self._outbox.put([envelope])
         if answer is not None:
             raise answer
@@ -121,7 +128,9 @@ class BrokerCore:
             except JobrunnerError as exc:
                 sealed.append(exc)
         envelopes = [one for one in sealed if isinstance(one, Envelope)]
-        tickets = [self._ends.expect(one.job.id if isinstance(one, Envelope) else new_id()) for one in sealed]
+        heard = await self._ends.hear(options.run) if options.run is not None else None
+        ids = [one.job.id if isinstance(one, Envelope) else new_id() for one in sealed]
+        tickets = [self._ends.expect(job_id, heard, options.run) for job_id in ids]
         answers = iter(await self._outbox.put(envelopes))
         results = [next(answers) if isinstance(one, Envelope) else one for one in sealed]
         return list(zip(tickets, results, strict=True))
@@ -172,6 +181,23 @@ class BrokerCore:
                 async with wire.Client(url, timeout_s=timeout_s) as client:
                     await Canceller(store, client, reason=reason, wait_s=PROOF_S).run([row])
 
+    async def members(self, run: str, most: int | None = None) -> Sequence["JobRow"]:
+        """The jobs of a run, the first one first."""
+        from jobrunner.view import filters, recorder
+
+        with self._view() as store:
+            await recorder.sync(store, self.settings.url, timeout_s=self.settings.connect_timeout_s)
+            where = filters.parse([f"run:{run}"], now=time.time(), user="")
+            rows = store.jobs(where, limit=most, reverse=True)
+            # as they were queued: those of one batch have one time
+            rows.sort(key=lambda row: (row.seq is None, row.seq or 0))
+            return [store.job(row.id) or row for row in rows] if most is None else rows
+
+    async def seal(self, run: str, total: int, failed: int) -> None:
+        """Record that all jobs of a run are queued. failed: those that were not. Raises: Unconfirmed."""
+        await self._client.wait_open()
+        await self._client.seal(run, total, failed=failed)
+
     def _view(self) -> "Store":
         from jobrunner.view import recorder
 
@@ -185,17 +211,3 @@ class BrokerCore:
         if row is None:
             raise NotFound(message=f"No job is '{job_id}'.", hint="jobrunner list")
         return row
-
-
-def end_in(row: "JobRow") -> End:
-    """The end that the ledger tells of."""
-    return End(
-        id=row.id,
-        state=row.state,
-        attempt=row.attempt,
-        result=row.result,
-        truncated=row.truncated,
-        error=row.error,
-        started_at=row.started_at,
-        took_s=row.took_s,
-    )

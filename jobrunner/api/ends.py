@@ -1,9 +1,11 @@
 """The ends of a client's jobs: one queue for all of them, and one ticket for each that somebody waits for."""
 
 import asyncio
+import contextlib
 import time
+import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -26,6 +28,9 @@ from jobrunner.errors import (
 )
 from jobrunner.watch import End, end_of
 
+if TYPE_CHECKING:
+    from jobrunner.view.rows import JobRow
+
 SHORT = 8
 """Characters of an id that people are shown."""
 
@@ -37,13 +42,16 @@ _ENDS = events.Succeeded | events.Dead | events.Cancelled | events.Expired
 class Ticket:
     """A job that somebody may wait for. end: how it ended, once that is known; read from any thread.
 
-    Nothing keeps it but who waits: when the last handle goes, its result is dropped as it comes.
+    Nothing keeps it but who waits: when the last handle goes, its result is dropped as it comes. run: None for that of
+    the client.
     """
 
-    __slots__ = ("__weakref__", "_watchers", "at_s", "end", "id")
+    __slots__ = ("__weakref__", "_watchers", "at_s", "end", "heard", "id", "run")
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, run: str | None = None) -> None:
         self.id = job_id
+        self.run = run  # None: the client's
+        self.heard: Heard | None = None
         self.at_s = time.time()
         self.end: End | None = None
         self._watchers: list[Callable[[], None]] = []
@@ -87,6 +95,12 @@ class Ticket:
         return self.end
 
 
+class Heard:
+    """While it is kept, the ends of the jobs of one more run are heard."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Ends:
     """Listens for the ends of all jobs of a run, on a connection of its own, and settles their tickets."""
 
@@ -94,15 +108,33 @@ class Ends:
         self._timeout_s = timeout_s
         self._run = run
         self._tickets: WeakValueDictionary[str, Ticket] = WeakValueDictionary()
+        self._heard: WeakValueDictionary[str, Heard] = WeakValueDictionary()
         self._connection = Connection(url, role="results", notify=self._notified, connect_timeout_s=timeout_s)
-        keys = [topology.event_key(kind, run, "*") for kind in events.TERMINAL]
-        self._subscription = Subscription(self._connection, keys, self._take, time.time())
+        self._subscription = Subscription(self._connection, _keys(run), self._take, time.time())
         self._opening = asyncio.Lock()
         self._is_open = False
 
-    def expect(self, job_id: str) -> Ticket:
-        """The ticket of a job that is going to be queued, or that is still waited for."""
-        return self._tickets.setdefault(job_id, Ticket(job_id))
+    def expect(self, job_id: str, heard: Heard | None = None, run: str | None = None) -> Ticket:
+        """The ticket of a job that is going to be queued, or that is still waited for. heard: of that run."""
+        ticket = self._tickets.setdefault(job_id, Ticket(job_id, run))
+        ticket.heard = heard
+        return ticket
+
+    async def hear(self, run: str | None) -> Heard | None:
+        """Listen for the ends of another run as well, as long as what is given is kept. Raises: the broker's errors."""
+        await self.open()
+        if run is None:
+            return None
+        heard = self._heard.get(run)
+        if heard is None:
+            heard = self._heard[run] = Heard()
+            weakref.finalize(heard, _later, asyncio.get_running_loop(), self._leave, run).atexit = False
+            await self._subscription.add(_keys(run))
+        return heard
+
+    def _leave(self, run: str) -> None:
+        if run not in self._heard:
+            self._subscription.remove(_keys(run))
 
     async def open(self) -> None:
         """Listen; once is enough. What has ended meanwhile of the jobs that are waited for already is found as well.
@@ -133,6 +165,8 @@ class Ends:
         strange = [ticket for ticket in tickets if ticket.end is None and self._tickets.get(ticket.id) is not ticket]
         for ticket in strange:
             self._tickets[ticket.id] = ticket
+            if ticket.run is not None:
+                ticket.heard = await self.hear(ticket.run)
         if not self._is_open:
             await self.open()
         elif strange:
@@ -168,6 +202,29 @@ class Ends:
             return  # a kind of a later version, or no event at all
         if isinstance(event, _ENDS) and (ticket := self._tickets.pop(event.id, None)) is not None:
             ticket.settle(end_of(event))
+
+
+def _keys(run: str) -> list[str]:
+    return [topology.event_key(kind, run, "*") for kind in events.TERMINAL]
+
+
+def _later(loop: asyncio.AbstractEventLoop, leave: Callable[[str], None], run: str) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
+        loop.call_soon_threadsafe(leave, run)
+
+
+def end_in(row: "JobRow") -> End:
+    """The end that the ledger tells of."""
+    return End(
+        id=row.id,
+        state=row.state,
+        attempt=row.attempt,
+        result=row.result,
+        truncated=row.truncated,
+        error=row.error,
+        started_at=row.started_at,
+        took_s=row.took_s,
+    )
 
 
 def value_of(end: End) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from jobrunner.api.ends import SHORT, Ticket, value_of
+from jobrunner.api.ends import SHORT, Ticket, failure_of, value_of
 from jobrunner.api.link import Link
 from jobrunner.api.options import Duration, When, after, seconds_of
 from jobrunner.api.waiting import ended
@@ -38,6 +38,12 @@ class JobHandle(Generic[T_co]):
         end = self.ticket.end or self._link.run(lambda core: ended(core, self.ticket, seconds_of("timeout", timeout)))
         value: T_co = value_of(end)
         return value
+
+    def check(self) -> None:
+        """Raises, of a job that has ended without a result, what `result` raises. Waits for nothing."""
+        error = failure_of(self.ticket.end) if self.ticket.end else None
+        if error is not None:
+            raise error
 
     @property
     def done(self) -> bool:

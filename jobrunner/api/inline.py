@@ -34,9 +34,26 @@ USER = "inline"
 @contextmanager
 def inline() -> Iterator[None]:
     """All clients of this process run their jobs inline meanwhile, also those that are connected to a broker."""
-    known: dict[str, tuple[Ticket, envelopes.Envelope]] = {}
+    known = Known()
     with backend.inline(lambda run, is_async: InlineCore(run, known, is_async=is_async)):
         yield
+
+
+class Known:
+    """What has happened inline. sealed: run -> how many could not be queued. waiting: for the seal of that run."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, tuple[Ticket, envelopes.Envelope]] = {}
+        self.sealed: dict[str, int] = {}
+        self.waiting: dict[str, list[tuple[Ticket, envelopes.Envelope]]] = {}
+
+    def failed(self, wish: envelopes.After) -> bool:
+        """Whether any of what was waited for did not succeed."""
+        of_run = [ticket for ticket, one in self.jobs.values() if wish.run is not None and one.job.run == wish.run]
+        named = [self.jobs[job_id][0] for job_id in wish.jobs if job_id in self.jobs]
+        return bool(self.sealed.get(wish.run or "")) or any(
+            one.end is None or one.end.state != "succeeded" for one in of_run + named
+        )
 
 
 class InlineCore:
@@ -45,7 +62,7 @@ class InlineCore:
     is_async: coroutines run on the loop of their caller; else each on one of its own.
     """
 
-    def __init__(self, run: str, known: dict[str, tuple[Ticket, envelopes.Envelope]], *, is_async: bool) -> None:
+    def __init__(self, run: str, known: Known, *, is_async: bool) -> None:
         self.run = run
         self._known = known
         self._is_async = is_async
@@ -62,23 +79,39 @@ class InlineCore:
         if envelope.job.argv is not None:
             raise NotACall(what=call.shown, reason="inline jobs are functions, not commands.", hint="jobrunner_broker")
         ticket = Ticket(envelope.job.id)
-        self._known[ticket.id] = (ticket, envelope)
+        self._known.jobs[ticket.id] = (ticket, envelope)
+        after = envelope.job.after
+        if after is not None and after.run is not None and after.run not in self._known.sealed:
+            self._known.waiting.setdefault(after.run, []).append((ticket, envelope))
+        else:
+            await self._run(ticket, envelope)
+        return ticket
+
+    async def _run(self, ticket: Ticket, envelope: envelopes.Envelope) -> None:
         if (end := self._unwanted(envelope)) is not None:
             ticket.settle(end)
-            return ticket
+            return
         # decoded from its bytes, as a worker does
         job = envelopes.decode(envelope.body, ticket.id)
         ticket.settle(await self._end(envelopes.Envelope(job=job, priority=envelope.priority, body=envelope.body)))
-        return ticket
+
+    async def members(self, run: str, most: int | None = None) -> Sequence["JobRow"]:
+        """The jobs of a run, the first one first."""
+        found = [job_id for job_id, (_, envelope) in self._known.jobs.items() if envelope.job.run == run]
+        return [await self.status(job_id) for job_id in found[:most]]
+
+    async def seal(self, run: str, total: int, failed: int) -> None:  # noqa: ARG002 - all have ended
+        """All have ended: what has waited for that runs now."""
+        self._known.sealed[run] = failed
+        for ticket, envelope in self._known.waiting.pop(run, []):
+            await self._run(ticket, envelope)
 
     def _unwanted(self, envelope: envelopes.Envelope) -> End | None:
         """The end of a job that waits for others which have ended otherwise."""
         wish = envelope.job.after
         if wish is None or wish.when == "end":
             return None
-        ends = [self._known[job_id][0].end for job_id in wish.jobs if job_id in self._known]
-        failed = any(end is None or end.state != "succeeded" for end in ends)
-        is_wanted = failed == (wish.when == "failure")
+        is_wanted = self._known.failed(wish) == (wish.when == "failure")
         return None if is_wanted else End(id=envelope.job.id, state="cancelled", attempt=0)
 
     async def _end(self, envelope: envelopes.Envelope) -> End:
@@ -113,6 +146,8 @@ class InlineCore:
             "max_attempts": limits.max_attempts,
             "queue": job.queue,
             "worker": USER,
+            "after": list(job.after.jobs) if job.after else [],
+            "after_run": job.after.run if job.after else None,
             "deadline": None if limits.timeout_s is None else time.time() + limits.timeout_s,
         }
         try:
@@ -190,7 +225,7 @@ class InlineCore:
         self._find(job_id)
 
     def _find(self, job_id: str) -> tuple[Ticket, envelopes.Envelope]:
-        fitting = [found for known, found in self._known.items() if known.startswith(job_id)]
+        fitting = [found for known, found in self._known.jobs.items() if known.startswith(job_id)]
         if len(fitting) != 1:
             raise NotFound(message=f"No job of this test is '{job_id}'.", hint="the whole id")
         return fitting[0]

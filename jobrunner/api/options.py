@@ -48,7 +48,10 @@ class OptionArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of one job, or those that a client gives to each of its jobs."""
+    """The options of one job, or those that a client gives to each of its jobs.
+
+    run: None is that of the client. first: the number of the first of these jobs in its run; None: they have none.
+    """
 
     queue: str | None = None
     delay: Duration | None = None
@@ -64,6 +67,8 @@ class Options:
     env: dict[str, str] | None = None
     cwd: str | None = None
     after: After | None = None
+    run: str | None = None
+    first: int | None = None
 
     def changed(self, **given: "Unpack[OptionArguments]") -> Self:
         """The same with these changed. Raises: TypeError for an unknown name, and what `wishes` raises."""
@@ -100,8 +105,8 @@ class Options:
             backoff=_backoff(self.backoff),
             timeout_s=_timeout(self.timeout),
             job_id=_checked_id(self.id),
-            run=run,
-            seq=seq,
+            run=self.run or run,
+            seq=seq if self.first is None else self.first + (seq or 0),
             tags=_tags(self.tags),
             label=self.label,
             env=dict(self.env or {}),
@@ -129,6 +134,11 @@ def after(jobs: "Mapping[str, float]", when: When) -> Options:
             problem=f"A job waits for 1 to {MOST_AWAITED:,} others, not for {len(jobs):,}.", hint="map --then"
         )
     return Options(after=After(jobs=dict.fromkeys(jobs, 0), when=when, since=min(jobs.values())))
+
+
+def after_run(run: str, since_s: float, when: When) -> Options:
+    """Not before the end of a run. since_s: when it began, in seconds since the epoch."""
+    return Options(after=After(run=run, when=when, since=since_s))
 
 
 def seconds_of(name: str, value: Duration | None) -> float | None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from typing import Any
 
-from jobrunner.api.call import Call
+from jobrunner.api.call import Call, call
 from jobrunner.api.window import CHUNK
 
 QUICK_S = 0.01
@@ -83,3 +84,19 @@ class AsyncReader:
 def source_of(calls: Iterable[Call[object]] | AsyncIterable[Call[object]]) -> Reader | AsyncReader:
     """How a loop reads it: its method `source`."""
     return AsyncReader(calls) if isinstance(calls, AsyncIterable) else Reader(calls)
+
+
+def calls_of(
+    target: Any, inputs: Iterable[Any] | AsyncIterable[Any], more: Sequence[Iterable[Any]]
+) -> Iterable[Call[Any]] | AsyncIterable[Call[Any]]:
+    """A call for each input."""
+    if not isinstance(inputs, AsyncIterable):
+        return (call(target, *args) for args in zip(inputs, *more, strict=False))
+    if more:
+        raise TypeError("map() takes an asynchronous input alone")
+    return _each(target, inputs)
+
+
+async def _each(target: Any, inputs: AsyncIterable[Any]) -> AsyncIterator[Call[Any]]:
+    async for one in inputs:
+        yield call(target, one)

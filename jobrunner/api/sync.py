@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from jobrunner.api.backend import Wanted
 from jobrunner.api.call import Call
 from jobrunner.api.call import call as make_call
-from jobrunner.api.ends import taken, value_of
+from jobrunner.api.ends import Ticket, taken, value_of
+from jobrunner.api.group import Group
 from jobrunner.api.handle import JobHandle, Waited
 from jobrunner.api.link import Link, Work
 from jobrunner.api.options import Duration, Options, When, after, seconds_of
 from jobrunner.api.reading import Reader
-from jobrunner.api.runs import new_run
+from jobrunner.api.runs import new_run, results_of
 from jobrunner.api.trampoline import walk
 from jobrunner.api.waiting import Until, completed, wait_for
 from jobrunner.errors import JobrunnerError, NotAllQueued
@@ -66,9 +67,17 @@ class Client:
 
         Raises: BadDuration, BadTime, TimeInThePast, BadValue, OptionsClash; TypeError for an unknown option.
         """
+        return self.with_options(self._options.changed(**options))
+
+    def with_options(self, options: Options) -> Self:
+        """The same client, on the same connection, with these options instead of its own."""
         other = copy.copy(self)
-        vars(other)["_options"] = self._options.changed(**options)
+        vars(other)["_options"] = options
         return other
+
+    def work(self, work: Work[T]) -> T:
+        """What work on the client's own loop gives, waited for. Raises: what it raises."""
+        return self._link.run(work)
 
     @property
     def own_options(self) -> Options:
@@ -197,6 +206,17 @@ class Client:
         options = after({handle.id: handle.ticket.at_s for handle in handles}, when)
         return JobHandle(self._link, self._link.run(lambda core: core.enqueue(call, options)))
 
+    def group(self, name: str | None = None, *, resume: bool = False) -> Group:
+        """Jobs that belong together, see `Group`. name: that of their run, used once; None makes one up.
+
+        resume: take up one that is there. Raises, with the first job: RunExists without it.
+        """
+        return Group(self, name, resume=resume)
+
+    def handle_of(self, ticket: Ticket) -> JobHandle[Any]:
+        """The handle of a job that is known by its ticket."""
+        return JobHandle(self._link, ticket)
+
     # --- any job ----------------------------------------------------------------------------------------------------
 
     def result(self, job_id: str, timeout: Duration | None = None) -> Any:
@@ -205,6 +225,13 @@ class Client:
         Raises: NotFound, AmbiguousId, and what `JobHandle.result` raises.
         """
         return value_of(self._link.run(lambda core: core.end_of(job_id, seconds_of("timeout", timeout))))
+
+    def results(self, run: str) -> list[Any]:
+        """The results of all jobs of a run that has ended, in the order in which they were queued, from the ledger.
+
+        Raises: NotFound; JobFailed and the like for one that has none; WaitTimeout if one has not ended.
+        """
+        return results_of(run, self._link.run(lambda core: core.members(run)))
 
     def status(self, job_id: str) -> "JobRow":
         """All that the ledger tells of any job: state, attempts, times, error. Raises: NotFound, AmbiguousId."""

@@ -52,7 +52,7 @@ class Subscription:
         self, connection: Connection, keys: Sequence[str], on_event: Callable[[bytes], None], since_s: float
     ) -> None:
         self._connection = connection
-        self._keys = keys
+        self._keys = list(keys)
         self._on_event = on_event
         self.since_s = since_s
         self._channel: AmqpChannel | None = None
@@ -60,6 +60,8 @@ class Subscription:
         self._replay_idle: asyncio.TimerHandle | None = None
         self._reopening: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] | None = None
+        self._queue: str | None = None
+        self._bindings: list[asyncio.Future[None]] = []
         self._was_open = False
         self._received = 0
         self._replayed = 0
@@ -82,6 +84,23 @@ class Subscription:
         if self._connection.is_open:
             self._connection.open_channel(self._read_ledger, self._replay_closed)
 
+    async def add(self, keys: Sequence[str]) -> None:
+        """From now on also these: returns when none of their events can be missed any more."""
+        self._keys += keys
+        bound: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._bindings.append(bound)  # should the channel go meanwhile, the next one binds them all
+        if self._queue is not None and self._channel is not None and self._channel.usable:
+            self._bind(self._channel, self._queue, keys, lambda _: self._settle_bindings([bound]))
+        await bound
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """These no longer."""
+        for key in keys:
+            if key in self._keys:
+                self._keys.remove(key)
+            if self._queue is not None and self._channel is not None and self._channel.usable:
+                self._channel.queue_unbind(self._queue, topology.EVENTS, routing_key=key)
+
     async def close(self) -> None:
         """Leave. The connection's close does the rest."""
         self._connection.detach(self)
@@ -100,7 +119,7 @@ class Subscription:
 
     def connection_down(self) -> None:
         """The exclusive queue is gone."""
-        self._channel = self._replay = None
+        self._channel = self._replay = self._queue = None
         self._cancel_timers()
 
     def _declare(self, channel: AmqpChannel) -> None:
@@ -110,19 +129,30 @@ class Subscription:
         channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments, callback=self._declared)
 
     def _declared(self, frame: Any) -> None:
-        channel, queue = self._channel, frame.method.queue
-        if channel is None:
-            return
-        for key in self._keys[:-1]:
+        if self._channel is not None:
+            self._queue = queue = frame.method.queue
+            self._bind(self._channel, queue, self._keys, lambda _: self._bound(queue))
+
+    @staticmethod
+    def _bind(channel: AmqpChannel, queue: str, keys: Sequence[str], then: Callable[[Any], None]) -> None:
+        for key in keys[:-1]:
             # pika waits for each answer only where a callback is given; the last bind's answer covers those before it
             channel.queue_bind(queue, topology.EVENTS, routing_key=key)
-        channel.queue_bind(queue, topology.EVENTS, routing_key=self._keys[-1], callback=lambda _: self._bound(queue))
+        channel.queue_bind(queue, topology.EVENTS, routing_key=keys[-1], callback=then)
+
+    def _settle_bindings(self, bound: Sequence["asyncio.Future[None]"]) -> None:
+        for one in bound:
+            if one in self._bindings:
+                self._bindings.remove(one)
+            if not one.done():
+                one.set_result(None)
 
     def _bound(self, queue: str) -> None:
         if self._channel is not None:
             self._channel.basic_consume(queue, self._deliver, callback=self._consuming)
 
     def _consuming(self, _frame: Any) -> None:
+        self._settle_bindings(self._bindings[:])
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
         if self._was_open:
@@ -130,7 +160,7 @@ class Subscription:
         self._was_open = True
 
     def _closed(self, exc: Exception) -> None:
-        self._channel = None
+        self._channel = self._queue = None
         if self._ready is None or self._ready.done():
             if isinstance(exc, exceptions.ChannelClosedByBroker):
                 # such as: the exchange went with the broker's data, and comes back with the next enqueue

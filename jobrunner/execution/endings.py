@@ -39,6 +39,8 @@ def job_frame(work: Work, number: int, deadline: float | None) -> bytes:
         run=work.run,
         seq=work.seq,
         input=work.input,
+        after=work.after,
+        after_run=work.after_run,
         has_body=body is not None,
     )
     encoded = frames.encode(job)

@@ -83,6 +83,8 @@ class Job(_Frame, frozen=True, kw_only=True, omit_defaults=True):
     run: str | None = None
     seq: int | None = None
     input: str | None = None
+    after: list[str] = []
+    after_run: str | None = None
     has_body: bool = False
 
 

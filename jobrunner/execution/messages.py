@@ -35,6 +35,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     batch: the arguments of many calls of the function, `[[args, kwargs], ...]`.
     key: comes back in `Finished`. timeout_s: from the moment it is handed to its child; None: no limit.
+    after, after_run: the jobs, and the run, that it waited for.
     """
 
     key: tuple[str, int]
@@ -55,6 +56,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None = None
     seq: int | None = None
     input: str | None = None
+    after: list[str] = []
+    after_run: str | None = None
 
 
 class SlotReady(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,10 @@ _OURS: Final = "JOBRUNNER_"
 _encoder = msgspec.json.Encoder()
 
 
+MOST_IN_A_VARIABLE = 1000
+"""Ids in one variable: Linux takes no longer one than 128 KiB."""
+
+
 class _Refused(Exception):
     """Carries the outcome up from a step."""
 
@@ -85,6 +89,8 @@ class Tasks:
                 "queue": job.queue,
                 "worker": self._setup.worker,
                 "deadline": job.deadline,
+                "after": job.after,
+                "after_run": job.after_run,
                 "tell": self._reporter.report,
             }
         )
@@ -143,6 +149,10 @@ class Tasks:
             found["JOBRUNNER_JOB_DEADLINE"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.deadline))
         if job.run is not None:
             found["JOBRUNNER_JOB_RUN"] = job.run
+        if job.after_run is not None:
+            found["JOBRUNNER_JOB_AFTER_RUN"] = job.after_run
+        if 0 < len(job.after) <= MOST_IN_A_VARIABLE:
+            found["JOBRUNNER_JOB_AFTER"] = ",".join(job.after)
         if job.seq is not None:
             found["JOBRUNNER_JOB_SEQ"] = str(job.seq)
         if job.input is not None:

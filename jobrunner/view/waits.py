@@ -48,7 +48,10 @@ def _run(store: Store, run: str, now: float) -> tuple[str, str, str]:
     if total is None:
         known = store.count(jobs, MANY) or 0
         text = f"the run {run}, whose last job is not queued yet ({count:,} of {known:,} so far have ended)"
-        return text, f"jobrunner map --run {run} --resume …", "If whoever queued it is gone"
+        first = store.jobs(jobs, limit=1)
+        if first and first[0].body is not None and b'"template":' in first[0].body:
+            return text, f"jobrunner map --run {run} --resume …", "If whoever queued it is gone"
+        return text, f'Client().group("{run}", resume=True).seal()', "If whoever queued it is gone, in Python"
     return (
         f"the run {run} ({count:,} of {total:,} have ended)",
         f"jobrunner list run:{run} state:active",

@@ -57,4 +57,6 @@ def work_of(run: Run) -> Work:
         run=job.run,
         seq=job.seq,
         input=job.input,
+        after=list(job.after.jobs) if job.after else [],
+        after_run=job.after.run if job.after else None,
     )

@@ -50,6 +50,13 @@ def add(a, b):
 
 
 @job
+def waited(witness):
+    """For what it waited."""
+    note(witness, "start")
+    return {"after": list(context.after), "run": context.after_run}
+
+
+@job
 def shout(count):
     return "x" * count
 

@@ -4,7 +4,18 @@ from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
 from typing import Any, assert_type
 
-from jobrunner import AsyncClient, AsyncJobHandle, Call, Client, JobHandle, JobrunnerExecutor, call, job
+from jobrunner import (
+    AsyncClient,
+    AsyncGroup,
+    AsyncJobHandle,
+    Call,
+    Client,
+    Group,
+    JobHandle,
+    JobrunnerExecutor,
+    call,
+    job,
+)
 
 
 @job
@@ -92,3 +103,21 @@ async def asynchronous(urls: AsyncIterator[str]) -> None:
         done, _ = await client.wait([handle], until="first")
         assert_type(done, list[AsyncJobHandle[bytes]])
         assert_type(await client.options(priority="high").enqueue_many(add.call(n) for n in range(9)), int)
+
+
+def groups() -> None:
+    with Client() as client, client.group("nightly") as group:
+        assert_type(group, Group)
+        assert_type(group.enqueue(add, 1, b=2), JobHandle[int])
+        assert_type(group.enqueue(fetch, "x"), JobHandle[bytes])
+        assert_type(group.then(check.call("x"), when="end"), JobHandle[bool])
+        assert_type(group.results("5m"), list[Any])
+
+
+async def asynchronous_groups() -> None:
+    async with AsyncClient() as client, client.group(resume=True) as group:
+        assert_type(group, AsyncGroup)
+        assert_type(await group.enqueue(add, 1, b=2), AsyncJobHandle[int])
+        assert_type(await (await group.then(fetch.call("x"))), bytes)
+        async for handle in group.as_completed():
+            assert_type(handle, AsyncJobHandle[Any])

@@ -65,3 +65,8 @@ class Holder:
 @job
 def gives_a_complex() -> complex:
     return 1j
+
+
+@job
+def note(text: str) -> dict[str, object]:
+    return {"text": text, "after": list(context.after), "run": context.after_run}

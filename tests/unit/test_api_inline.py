@@ -12,7 +12,16 @@ import pytest
 
 from jobrunner import AsyncClient, Client, JobFailed, JobrunnerExecutor, WaitTimeout, call, context, job
 from jobrunner.api.inline import inline
-from jobrunner.errors import BadArguments, BadValue, JobrunnerError, NotACall, NotAllQueued, NotFound, OptionsClash
+from jobrunner.errors import (
+    BadArguments,
+    BadValue,
+    JobrunnerError,
+    NotACall,
+    NotAllQueued,
+    NotFound,
+    OptionsClash,
+    RunExists,
+)
 from tests.support.command import ROOT
 from tests.unit import api_tasks as tasks
 
@@ -201,3 +210,66 @@ def test_what_waits_for_another_job_runs_by_its_end() -> None:
         assert client.then([good, bad], call(tasks.add, 1, 1)).state == "cancelled"
         with pytest.raises(BadValue):
             client.then([], call(tasks.add, 1, 1))
+
+
+def test_a_group_is_waited_for_as_one_and_has_a_callback_once() -> None:
+    with Client() as client:
+        with client.group("sums") as group:
+            first = group.then(tasks.note.call("all"))
+            assert group.enqueue(tasks.add, 1, 2).result() == 3
+            assert group.enqueue_many(tasks.add.call(n, n) for n in range(3)) == 3
+            assert not first.done
+        assert group.results() == [3, 0, 2, 4]
+        assert [handle.result() for handle in group.as_completed()] == [3, 0, 2, 4]
+        assert group.wait().waiting == []
+        assert client.results("sums") == [3, 0, 2, 4]
+        assert first.result() == {"text": "all", "after": [], "run": "sums"}
+        assert group.then(tasks.note.call("late")).state == "succeeded"
+        assert group.then(tasks.note.call("never"), when="failure").state == "cancelled"
+        with pytest.raises(RuntimeError, match="is sealed"):
+            group.enqueue(tasks.add, 1)
+        with pytest.raises(RunExists, match="'sums'"):
+            client.group("sums").enqueue(tasks.add, 1)
+        with client.group("sums", resume=True) as again:
+            again.enqueue(tasks.add, 5)
+        assert again.results() == [3, 0, 2, 4, 5]
+
+
+def test_a_group_with_a_failure_raises_it_and_runs_what_is_for_failures() -> None:
+    with Client() as client:
+        with pytest.raises(ZeroDivisionError), client.group() as broken:
+            good = broken.then(tasks.note.call("good"))
+            bad = broken.then(tasks.note.call("bad"), when="failure")
+            broken.enqueue(tasks.add, 1)
+            raise ZeroDivisionError
+        assert (good.state, bad.state) == ("cancelled", "succeeded")
+        with client.group() as group:
+            handle = group.enqueue(tasks.fails, "permanent")
+        with pytest.raises(JobFailed, match=handle.id[:8]):
+            group.results()
+        with pytest.raises(JobFailed):
+            client.results(group.name)
+        assert group.wait(until="failure").done == [handle]
+
+
+def test_a_callback_knows_what_it_waited_for() -> None:
+    with Client() as client:
+        handles = [client.enqueue(tasks.add, n) for n in (1, 2)]
+        told = client.then(handles, tasks.note.call("x")).result()
+        assert told == {"text": "x", "after": [handle.id for handle in handles], "run": None}
+
+
+def test_a_group_of_an_asynchronous_client() -> None:
+    async def main() -> None:
+        async with AsyncClient() as client:
+            async with client.group() as group:
+                await group.enqueue(tasks.double, 4)
+                await group.enqueue_many(tasks.add.call(n) for n in range(2))
+                told = await group.then(tasks.note.call("x"), when="end")
+            assert await group.results() == [8, 0, 1]
+            assert [await handle async for handle in group.as_completed()] == [8, 0, 1]
+            assert (await group.wait()).waiting == []
+            assert (await told)["run"] == group.name
+            assert await client.results(group.name) == [8, 0, 1]
+
+    asyncio.run(main())
