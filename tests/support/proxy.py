@@ -1,6 +1,7 @@
 """A TCP proxy in the test's own loop that breaks the wire: cuts, stalls, delays, counts."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -90,7 +91,8 @@ class Proxy:
         for writer in tuple(self._writers):
             if reset:
                 sock = writer.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                with contextlib.suppress(OSError):  # its other end was quicker
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 writer.transport.abort()
             else:
                 writer.close()
