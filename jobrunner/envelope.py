@@ -154,6 +154,8 @@ _STATE_HEADERS: Final = {
     "jr-lease": "lease",
 }
 _MAX_STATE = 2**53
+_LONGEST_STATE: Final = 255
+"""Of a text: it travels on in every copy and in the dead letter, whose headers have to fit into 8 KiB."""
 
 
 def state_of(headers: dict[str, Any] | None) -> State:
@@ -171,6 +173,8 @@ def state_of(headers: dict[str, Any] | None) -> State:
             raise MalformedMessage(reason=f"header {header} is a {type(value).__name__}, not {wanted.__name__}")
         if isinstance(value, int) and not 0 <= value <= _MAX_STATE:
             raise MalformedMessage(reason=f"header {header} is out of bounds")
+        if isinstance(value, str) and len(value) > _LONGEST_STATE:
+            raise MalformedMessage(reason=f"header {header} has {len(value)} characters, over {_LONGEST_STATE}")
         found[field] = value
     return State(**found) if found else State()
 
@@ -237,6 +241,8 @@ def decode(body: bytes, message_id: str | None) -> Job:
         job = _decoder.decode(body)
     except (ValueError, RecursionError, MemoryError) as exc:
         raise MalformedMessage(reason=f"not a job: {exc}") from exc
+    if job.v < VERSION:
+        raise MalformedMessage(reason=f"there is no version {job.v}")
     if message_id is not None and message_id != job.id:
         raise MalformedMessage(reason="the id in the body is not the message_id")
     if (job.task is None) == (job.argv is None):

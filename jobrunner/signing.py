@@ -66,8 +66,8 @@ def _state_input(key: Key, message_id: str, body: bytes, headers: Headers) -> by
     """Every header of ours is part of it but the signatures: what a job waits for, how often it ran, why it died."""
     state = [
         _utf8(f"{name}={'s' if isinstance(value, str) else 'i'}{value}")
-        for name, value in sorted(headers.items())
-        if name.startswith("jr-") and name not in NO_STATE
+        for name, value in sorted(_ours(headers))
+        if name not in NO_STATE
     ]
     return _input(b"state", key, _utf8(message_id), hashlib.sha256(body).digest(), *state)
 
@@ -104,10 +104,13 @@ def sign_job(
 def _is_new(headers: Headers) -> bool:
     """Whether nothing has happened to the job yet: it may only have a time before which it is not due."""
     return all(
-        name in ("jr-not-before", "jr-submitted-by") or name in NO_STATE
-        for name, value in headers.items()
-        if name.startswith("jr-") and value
+        name in ("jr-not-before", "jr-submitted-by") or name in NO_STATE for name, value in _ours(headers) if value
     )
+
+
+def _ours(headers: Headers) -> list[tuple[str, object]]:
+    """The headers that mean something here. pika gives a name that is no UTF-8 as bytes."""
+    return [(name, value) for name, value in headers.items() if isinstance(name, str) and name.startswith("jr-")]
 
 
 def verify_job(

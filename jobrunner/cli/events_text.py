@@ -1,6 +1,5 @@
 """An event as a line for people or pipes, or whole as JSON."""
 
-import json
 import sys
 from typing import Any
 
@@ -46,28 +45,33 @@ def show(shared: Shared, record: Record) -> None:
 def document(body: bytes) -> dict[str, Any]:
     """The event's own fields, times as RFC 3339; a body that is no object as text."""
     try:
-        fields = json.loads(body)
+        fields = _fields.decode(body)
+        return {name: _time(name, value) for name, value in fields.items() if name != "v"}
     except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
         return {"body": body.decode(errors="replace")}
-    return {name: value for name, value in _times(fields).items() if name != "v"}
 
 
-def _times(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_times(each) for each in value]
-    if not isinstance(value, dict):
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _times(value: msgspec.Raw) -> Any:
+    match bytes(value)[:1]:
+        case b"[":
+            return [_times(each) for each in _items.decode(value)]
+        case b"{":
+            return {name: _time(name, each) for name, each in _fields.decode(value).items()}
+        case _:
+            return value
+
+
+def _time(name: str, value: msgspec.Raw) -> Any:
+    if name in ("job", "result"):  # what users sent and got stays as it is, as far as any JSON may go
         return value
-    return {name: _time(name, each) for name, each in value.items()}
-
-
-def _time(name: str, value: Any) -> Any:
-    if name in ("job", "result"):  # what users sent and got stays as it is
-        return value
-    is_time = name in ("at", "not_before") or name.endswith("_at")
-    if is_time and isinstance(value, int | float) and 0 <= value < 1e11:
-        return out.iso(value)
+    if name in ("at", "not_before") or name.endswith("_at"):
+        at = msgspec.json.decode(value)
+        if isinstance(at, int | float) and not isinstance(at, bool) and 0 <= at < 1e11:
+            return out.iso(at)
     return _times(value)
 
 

@@ -95,10 +95,15 @@ def say(text: str) -> None:
 
 
 def emit_json(document: dict[str, Any]) -> None:
-    """A JSON document on one line, to stdout; `schema` is added. Values may hold `msgspec.Raw`."""
+    """A JSON document on one line, to stdout; `schema` is added.
+
+    Values may hold `msgspec.Raw`: JSON as it was received, which may have line breaks between its values, and bytes in
+    its texts that are no UTF-8.
+    """
     import msgspec
 
-    emit(msgspec.json.encode({"schema": 1, **document}).decode())
+    text = msgspec.json.encode({"schema": 1, **document}).decode(errors="replace")
+    emit(text.replace("\n", " ").replace("\r", " ") if "\n" in text or "\r" in text else text)
 
 
 def iso(seconds: float) -> str:
