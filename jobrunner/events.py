@@ -237,6 +237,7 @@ class Worker(_Event, frozen=True, kw_only=True, omit_defaults=True):
     done: int = 0
     functions: list[str] = []
     allow_commands: bool = False
+    allow_programs: list[str] = []
     allow_import: list[str] = []
 
 

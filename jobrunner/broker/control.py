@@ -86,6 +86,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_at: float
     functions: list[str] = []
     allow_commands: bool = False
+    allow_programs: list[str] = []
     allow_import: list[str] = []
     running: list[RunningJob] = []
     jobs: dict[str, str] = {}

@@ -28,6 +28,16 @@ def check_import_prefixes(prefixes: Sequence[str]) -> None:
             raise BadValue(problem=problem, hint="--allow-import mypackage.jobs")
 
 
+def check_programs(programs: Sequence[str], *, all_allowed: bool) -> None:
+    """Raises: OptionsClash where all are allowed anyway; BadValue for what is neither a name nor a whole path."""
+    if programs and all_allowed:
+        raise OptionsClash(problem="--allow-commands allows every command, --allow-command only some.")
+    for program in programs:
+        if not program or ("/" in program and not program.startswith("/")) or program.split() != [program]:
+            problem = f"'{program}' is neither the name of a program nor its whole path."
+            raise BadValue(problem=problem, hint="--allow-command ffmpeg · --allow-command /opt/bin/convert")
+
+
 def apps_of(typed: Sequence[str], raw_handler: str | None) -> tuple[str, ...]:
     """The modules whose jobs run: as typed, else `tasks` if it is in this folder; and that of the raw handler.
 
@@ -71,7 +81,7 @@ def check_raw_is_unsigned(settings: WorkerSettings) -> None:
 
 def check_something_runs(settings: WorkerSettings) -> None:
     """Raises: BadValue for a worker that would refuse every job."""
-    runs = settings.apps or settings.allow_import or settings.allow_commands or settings.raw_handler_command
-    if not runs:
+    commands = settings.allow_commands or settings.allow_programs or settings.raw_handler_command
+    if not (settings.apps or settings.allow_import or commands):
         problem = "This worker would run nothing: there is no tasks.py here, and nothing else is allowed."
         raise BadValue(problem=problem, hint="--app MODULE · --allow-commands")

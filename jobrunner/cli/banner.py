@@ -30,7 +30,8 @@ def _runs(facts: Any) -> str:
         what.append("any function")
     elif facts.allow_import:
         what.append(f"functions under {', '.join(facts.allow_import)}")
-    what.append("any command" if facts.allow_commands else "no commands")
+    programs = ", ".join(facts.allow_programs)
+    what.append("any command" if facts.allow_commands else f"commands {programs}" if programs else "no commands")
     return ", ".join(word for word in what if word)
 
 

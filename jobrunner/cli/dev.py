@@ -70,6 +70,6 @@ def _settings(shared: Shared, options: dict[str, Any]) -> "WorkerSettings":
     fixed: dict[str, Any] = dict.fromkeys(names) | dict.fromkeys(("insecure", "share_broker", "burst"), False)
     # a broker and a worker of one's own: what was interrupted goes on soon after the next start
     fixed |= {"lost_after": 3.0}
-    fixed |= {"grace": 25.0, "allow_commands": True, "allow_import": (), "reload": True}
+    fixed |= {"grace": 25.0, "allow_commands": True, "allow_command": (), "allow_import": (), "reload": True}
     settings = settings_of(shared, options | fixed)
     return msgspec.structs.replace(settings, allow_import=("*",))

@@ -40,6 +40,7 @@ USR1          their stacks to stderr"""
     help="Its @job functions; repeat.",
 )
 @option("--allow-commands", is_flag=True, help="Run any command; on for the local broker.")
+@option("--allow-command", multiple=True, metavar="PROG", help="Run the command PROG, a name or a path; repeat.")
 @option("--allow-import", multiple=True, metavar="PREFIX", help="Run functions of modules under PREFIX; repeat.")
 @option("--insecure", is_flag=True, help="Allow commands from a broker elsewhere, unsigned.")
 @option("--share-broker", is_flag=True, help="Jobs get JOBRUNNER_URL, to enqueue jobs of their own.")
@@ -100,6 +101,7 @@ def settings_of(shared: Shared, options: Mapping[str, Any]) -> "WorkerSettings":
         apps_of,
         check_import_prefixes,
         check_open,
+        check_programs,
         check_raw_is_unsigned,
         check_something_runs,
         raw_handler_of,
@@ -108,6 +110,7 @@ def settings_of(shared: Shared, options: Mapping[str, Any]) -> "WorkerSettings":
 
     url = shared.settings.url
     check_import_prefixes(options["allow_import"])
+    check_programs(options["allow_command"], all_allowed=options["allow_commands"])
     handler, handler_command = raw_handler_of(options["raw_handler"], options["raw_handler_command"])
     check_open(url, allows_commands=options["allow_commands"], insecure=options["insecure"])
     for queue in options["queue"]:
@@ -120,7 +123,8 @@ def settings_of(shared: Shared, options: Mapping[str, Any]) -> "WorkerSettings":
         apps=apps_of(options["app"], handler),
         # a broker of one's own: whoever can publish to it could run anything here anyway
         allow_import=("*",) if url.is_local_broker else tuple(options["allow_import"]),
-        allow_commands=options["allow_commands"] or url.is_local_broker,
+        allow_commands=options["allow_commands"] or (url.is_local_broker and not options["allow_command"]),
+        allow_programs=tuple(dict.fromkeys(options["allow_command"])),
         raw_handler=handler,
         raw_handler_command=tuple(shlex.split(handler_command)) if handler_command else None,
         grace_s=options["grace"],

@@ -251,6 +251,7 @@ def _worker(last: events.Worker, online: events.Worker | None) -> WorkerRow:
         queues=last.queues,
         functions=online.functions if online is not None and same else last.functions,
         allow_commands=last.allow_commands,
+        allow_programs=last.allow_programs,
         allow_import=last.allow_import,
         started_at=last.started_at,
         seen_at=last.at,

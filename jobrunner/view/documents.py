@@ -135,6 +135,7 @@ def worker_document(row: WorkerRow, now: float) -> Document:
         "queues": row.queues,
         "functions": row.functions,
         "allow_commands": row.allow_commands,
+        "allow_programs": row.allow_programs,
         "started_at": instant(row.started_at),
         "seen_at": instant(row.seen_at),
         "done": row.done,

@@ -20,6 +20,7 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     functions: Sequence[str] = ()
     allow_commands: bool = False
+    allow_programs: Sequence[str] = ()
     allow_import: Sequence[str] = ()
     running: frozenset[str] | None = None
 
@@ -34,6 +35,7 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
             started_at=reply.started_at,
             functions=reply.functions,
             allow_commands=reply.allow_commands,
+            allow_programs=reply.allow_programs,
             allow_import=reply.allow_import,
             running=frozenset(job.id for job in reply.running),
         )
@@ -49,13 +51,14 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
             started_at=row.started_at,
             functions=row.functions,
             allow_commands=row.allow_commands,
+            allow_programs=row.allow_programs,
             allow_import=row.allow_import,
         )
 
     def may_run(self, job: JobRow) -> bool:
         """Whether it was started to run such a job."""
         if job.argv is not None:
-            return self.allow_commands
+            return self.allow_commands or job.argv[0] in self.allow_programs
         if job.task is None or job.task in self.functions:
             return True
         module = job.task.partition(":")[0]

@@ -168,6 +168,7 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[str]
     functions: list[str]
     allow_commands: bool
+    allow_programs: list[str] = []
     allow_import: list[str]
     started_at: float
     seen_at: float

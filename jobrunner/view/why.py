@@ -179,7 +179,8 @@ def _not_allowed(row: JobRow, listening: Sequence[LiveWorker]) -> Why:
     count = len(listening)
     who = f"worker {listening[0].name}" if count == 1 else f"none of the {count} workers"
     does, knows = ("runs no", "does not know") if count == 1 else ("runs", "knows")
-    what = f"{does} commands" if row.argv is not None else f"{knows} {row.task}"
+    noun = f"command '{row.argv[0]}'" if row.argv and any(one.allow_programs for one in listening) else "commands"
+    what = f"{does} {noun}" if row.argv is not None else f"{knows} {row.task}"
     text = f"no live worker may run it: {who} on '{row.queue}' {what}."
     return Why(code="not_allowed", text=text, fix=worker_command(row), label="Start one that may")
 

@@ -28,6 +28,7 @@ POISON_DELIVERIES = 5
 """Deliveries of one message, each ended by the death of its worker, after which it is not started again."""
 
 NOT_DUE_S = 0.1
+_CHANGES_PROGRAMS = ("LD_", "DYLD_", "PYTHON", "JOBRUNNER_")
 _BELOW_THE_TOP = frozenset(level(number) for number in range(LEVELS - 1))
 ANY_MODULE = "*"
 """In `allow_import`: every module. Set for a broker of one's own; never taken from the command line."""
@@ -57,6 +58,7 @@ class Policy(msgspec.Struct, kw_only=True):
     functions: dict[str, FunctionSpec] = {}
     allow_import: tuple[str, ...] = ()
     allow_commands: bool = False
+    allow_programs: tuple[str, ...] = ()
     raw_handler: str | None = None
     raw_handler_command: tuple[str, ...] | None = None
     ring: KeyRing | None = None
@@ -231,9 +233,7 @@ def refusal(envelope: Envelope, policy: Policy, now: float) -> Verdict | None:
     if policy.ring is not None and (key := policy.ring.get(_kid(envelope))) and not key.may_name(_name(job)):
         return _not_allowed(f"Key {key.kid} may not sign jobs of {_name(job)[:80]!r}.")
     if job.task is None:
-        if policy.allow_commands or policy.raw_handler_command == tuple(job.argv or ()):
-            return None
-        return _not_allowed(f"Worker {policy.worker} runs no commands.")
+        return _command_refusal(job, policy)
     if not is_task_name(job.task):
         return _not_allowed(f"{job.task[:80]!r} does not name a function.")
     if job.task in policy.functions or job.task == policy.raw_handler:
@@ -246,6 +246,21 @@ def refusal(envelope: Envelope, policy: Policy, now: float) -> Verdict | None:
     if module in policy.apps:
         return park(envelope, unknown_function(job, policy.worker), now)
     return _not_allowed(f"Worker {policy.worker} does not run functions of {module}.")
+
+
+def _command_refusal(job: Job, policy: Policy) -> Dead | None:
+    """Of a program by its bare name the worker's own PATH decides which it is: so the job may not change that."""
+    argv = job.argv or [""]
+    if policy.allow_commands or policy.raw_handler_command == tuple(argv):
+        return None
+    if not policy.allow_programs:
+        return _not_allowed(f"Worker {policy.worker} runs no commands.")
+    if argv[0] not in policy.allow_programs:
+        return _not_allowed(f"Worker {policy.worker} runs only these commands: {', '.join(policy.allow_programs)}.")
+    changed = next((name for name in job.env if name == "PATH" or name.startswith(_CHANGES_PROGRAMS)), None)
+    if changed is not None:
+        return _not_allowed(f"Worker {policy.worker} runs {argv[0]} only without a {changed[:80]} of the job's own.")
+    return None
 
 
 def _kid(envelope: Envelope) -> str:

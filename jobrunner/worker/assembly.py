@@ -28,6 +28,7 @@ def policy_of(settings: WorkerSettings) -> Policy:
         apps=settings.apps,
         allow_import=settings.allow_import,
         allow_commands=settings.allow_commands,
+        allow_programs=settings.allow_programs,
         raw_handler=settings.raw_handler,
         raw_handler_command=settings.raw_handler_command,
         ring=settings.url.ring,

@@ -167,6 +167,7 @@ def worker_started(settings: WorkerSettings, server_version: str, functions: int
         apps=list(settings.apps),
         functions=functions,
         allow_commands=settings.allow_commands,
+        allow_programs=list(settings.allow_programs),
         allow_import=list(settings.allow_import),
         signed=settings.url.ring is not None,
     )

@@ -53,6 +53,7 @@ class Presence:
             done=done,
             functions=self.functions if phase == "online" else [],
             allow_commands=settings.allow_commands,
+            allow_programs=list(settings.allow_programs),
             allow_import=list(settings.allow_import),
         )
 
@@ -70,6 +71,7 @@ class Presence:
             started_at=self._started_at,
             functions=self.functions,
             allow_commands=settings.allow_commands,
+            allow_programs=list(settings.allow_programs),
             allow_import=list(settings.allow_import),
             running=[
                 RunningJob(

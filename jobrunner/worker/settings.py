@@ -11,6 +11,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     queues: in the order in which they are looked at. procs: slots, each a channel and a process.
     apps: modules whose `@job` functions may run. allow_import: module prefixes; `*` (every module) is set only for a
     broker of one's own. raw_handler, raw_handler_command: what takes messages that are no jobs.
+    allow_programs: of commands, those that may run where not all may.
     lost_after_s: how long nobody must claim a redelivered job before it runs; 0: it runs at once, unasked.
     """
 
@@ -21,6 +22,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     apps: tuple[str, ...] = ()
     allow_import: tuple[str, ...] = ()
     allow_commands: bool = False
+    allow_programs: tuple[str, ...] = ()
     raw_handler: str | None = None
     raw_handler_command: tuple[str, ...] | None = None
     grace_s: float = 25.0

@@ -88,6 +88,20 @@ def test_an_app_that_cannot_be_imported_is_exit_code_2(home: Home, queue_name: s
     assert "error: Cannot import 'broken': No module named 'no_such_module_anywhere'" in done.stderr
 
 
+def test_with_a_list_of_programs_only_those_run(home: Home, queue_name: str) -> None:
+    with home.worker("-q", queue_name, "--procs", "1", "--allow-command", "echo"):
+        call = ("enqueue", "-q", queue_name, "--wait")
+        assert home.run(*call, "--", "echo", "a; b").stdout == "a; b\n"
+        for refused, why in (
+            (("--", "sh", "-c", "touch gone"), "runs only these commands: echo."),
+            (("--env", "PATH=/nowhere", "--", "echo", "x"), "runs echo only without a PATH of the job's own."),
+        ):
+            done = home.run(*call, *refused)
+            assert done.returncode == 1
+            assert why in done.stderr
+    assert not (home.folder / "gone").exists()
+
+
 def test_a_second_worker_of_one_name_is_refused_until_the_first_is_gone(home: Home, queue_name: str) -> None:
     args = ("-q", queue_name, "-A", "tasks", "--name", f"{queue_name}-one")
     with home.worker(*args) as first:

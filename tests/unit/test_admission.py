@@ -66,6 +66,23 @@ def test_a_command_runs_only_where_commands_are_allowed() -> None:
     assert admit(job(argv=["ls"]), policy(allow_commands=True)) is None
 
 
+@pytest.mark.parametrize(
+    ("argv", "env", "message"),
+    [
+        (["echo", "; rm"], {"COLOUR": "red"}, None),
+        (["/usr/bin/env"], {}, None),
+        (["/bin/echo"], {}, "Worker w1 runs only these commands: echo, /usr/bin/env."),
+        (["env"], {}, "Worker w1 runs only these commands: echo, /usr/bin/env."),
+        (["./echo"], {}, "Worker w1 runs only these commands: echo, /usr/bin/env."),
+        (["echo"], {"PATH": "/tmp"}, "Worker w1 runs echo only without a PATH of the job's own."),
+        (["echo"], {"LD_PRELOAD": "x.so"}, "Worker w1 runs echo only without a LD_PRELOAD of the job's own."),
+    ],
+)
+def test_a_list_of_programs_opens_those_and_no_other(argv: list[str], env: dict[str, str], message: str | None) -> None:
+    verdict = admit(job(argv=argv, env=env), policy(allow_programs=("echo", "/usr/bin/env")))
+    assert (verdict.error.message if isinstance(verdict, Dead) else verdict) == message
+
+
 def test_an_allowed_prefix_is_a_module_or_a_parent_of_it() -> None:
     rules = policy(allow_import=("reports",))
     assert admit(job(task="reports:daily"), rules) is None

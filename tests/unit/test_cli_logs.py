@@ -26,6 +26,7 @@ STARTED = {
     "apps": ["tasks"],
     "functions": 12,
     "allow_commands": False,
+    "allow_programs": [],
     "allow_import": [],
     "signed": True,
 }
@@ -144,6 +145,7 @@ def test_the_banner_says_who_where_and_what() -> None:
     [
         ({"apps": [], "allow_import": ["a.b"]}, "functions under a.b, no commands"),
         ({"allow_import": ["*"], "allow_commands": True}, "12 functions in tasks, any function, any command"),
+        ({"allow_programs": ["ffmpeg", "convert"]}, "12 functions in tasks, commands ffmpeg, convert"),
         ({"functions": 1}, "1 function in tasks, no commands"),
     ],
 )

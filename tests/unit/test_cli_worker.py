@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "queue": (),
     "app": (),
     "allow_commands": False,
+    "allow_command": (),
     "allow_import": (),
     "insecure": False,
     "share_broker": False,
@@ -72,6 +73,18 @@ def test_only_commands_from_another_machine_are_refused(url: str, commands: bool
         assert caught.value.hint == "--authkey-file · --insecure"
         return
     assert _settings(url, allow_commands=commands, insecure=insecure).allow_commands is commands
+
+
+def test_a_list_of_programs_is_narrow_and_what_is_no_program_is_refused() -> None:
+    settings = _settings(REMOTE, allow_command=("ffmpeg", "/opt/bin/convert", "ffmpeg"))
+    assert (settings.allow_commands, settings.allow_programs) == (False, ("ffmpeg", "/opt/bin/convert"))
+    for wrong in ("", "./run.sh", "bin/run", "rm -rf"):
+        with pytest.raises(BadValue, match="neither the name of a program nor its whole path"):
+            _settings(allow_command=(wrong,))
+    with pytest.raises(OptionsClash, match="allows every command"):
+        _settings(allow_command=("ffmpeg",), allow_commands=True)
+    Path("tasks.py").unlink()
+    assert _settings(allow_command=("ffmpeg",)).apps == ()
 
 
 def test_with_a_key_commands_from_another_machine_are_fine(

@@ -167,6 +167,22 @@ TABLE: list[tuple[JobRow, LiveFacts, int, str, str, str]] = [
         "jobrunner worker -q video --allow-commands",
     ),
     (
+        command(),
+        live(worker(allow_programs=["convert"])),
+        0,
+        "not_allowed",
+        "no live worker may run it: worker web3-91c0 on 'video' runs no command 'ffmpeg'.",
+        "jobrunner worker -q video --allow-commands",
+    ),
+    (
+        command(),
+        live(worker(allow_programs=["convert", "ffmpeg"]), ready=3),
+        2,
+        "all_busy",
+        "all 4 slots on 'video' are busy; 2 jobs are before it.",
+        "jobrunner worker -q video --allow-commands",
+    ),
+    (
         job(task="shop.jobs:pay"),
         live(worker(), worker("b")),
         0,
