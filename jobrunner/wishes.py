@@ -38,8 +38,11 @@ class Wishes:
         return self.at_s if self.delay_s is None else now_s + self.delay_s
 
 
-def build(wishes: Wishes, fields: Mapping[str, Any], own_queue: str | None, user: str) -> Envelope:
-    """The envelope of a new job. fields: `task`, `args`, `kwargs`, or `argv`. own_queue: the function's.
+def build(
+    wishes: Wishes, fields: Mapping[str, Any], own_queue: str | None, user: str, *, seq: int | None = None
+) -> Envelope:
+    """The envelope of a new job. fields: `task`, `args`, `kwargs`, or `argv`. own_queue: the function's. seq: of one of
+    many jobs that share their wishes.
 
     Raises: QueueNameTooLong, BadValue, also for text that is not UTF-8.
     """
@@ -57,7 +60,7 @@ def build(wishes: Wishes, fields: Mapping[str, Any], own_queue: str | None, user
         timeout_s=wishes.timeout_s,
         expires_at=None if wishes.expires_s is None else (due_s or now_s) + wishes.expires_s,
         run=wishes.run,
-        seq=wishes.seq,
+        seq=wishes.seq if seq is None else seq,
         tags=wishes.tags,
         label=wishes.label,
         env=wishes.env,

@@ -25,6 +25,9 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
 
 def check_call(name: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Whether the function could be called so. Raises: BadArguments, with the signature as its hint."""
+    least, most = _positional(function)
+    if not kwargs and least <= len(args) <= most:
+        return
     signature = signature_of(function)
     if signature is None:
         return
@@ -33,6 +36,20 @@ def check_call(name: str, function: Callable[..., Any], args: Sequence[Any], kwa
     except TypeError as exc:
         shown = name.rpartition(":")[2]
         raise BadArguments(problem=f"{shown}(): {exc}.", signature=f"{shown}{signature}") from exc
+
+
+@lru_cache(maxsize=1024)
+def _positional(function: Callable[..., Any]) -> tuple[int, int]:
+    """How many arguments without a name it takes, at least and at most; nothing fits (1, 0): the signature is asked.
+
+    `Signature.bind` takes 3 µs, this nothing.
+    """
+    signature = signature_of(function)
+    parameters = list(signature.parameters.values()) if signature else []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if signature is None or any(one.kind not in kinds for one in parameters):
+        return 1, 0
+    return sum(one.default is inspect.Parameter.empty for one in parameters), len(parameters)
 
 
 def to_json(

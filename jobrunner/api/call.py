@@ -15,7 +15,7 @@ from jobrunner.api.options import NONE_GIVEN, Options
 from jobrunner.calls import parse_target, show_command
 from jobrunner.envelope import Envelope, check_size
 from jobrunner.errors import BadValue, NotACall
-from jobrunner.wishes import build
+from jobrunner.wishes import Wishes, build
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -54,8 +54,11 @@ class Call(Generic[T_co]):
 
     def seal(self, base: Options, run: str, user: str, seq: int | None = None) -> Envelope:
         """Its envelope. base: options of the client. Raises: MessageTooLarge, QueueNameTooLong, BadValue."""
-        wishes = self.given.over(base).wishes(run=run, seq=seq)
-        envelope = build(wishes, self.fields, self.own_queue, user)
+        return self.seal_as(self.given.over(base).wishes(run=run), user, seq)
+
+    def seal_as(self, wishes: Wishes, user: str, seq: int | None) -> Envelope:
+        """The same where the wishes are known, as many calls share them. Raises: MessageTooLarge, QueueNameTooLong."""
+        envelope = build(wishes, self.fields, self.own_queue, user, seq=seq)
         check_size(envelope)
         return envelope
 

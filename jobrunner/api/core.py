@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from jobrunner import client as wire
 from jobrunner.api.call import Call
 from jobrunner.api.ends import PREFIX, SHORT, Ends, Ticket, end_in
-from jobrunner.api.options import Options
+from jobrunner.api.options import NONE_GIVEN, Options
 from jobrunner.api.outbox import Outbox
 from jobrunner.api.window import CHUNK, Answer, Source, Window
 from jobrunner.config import Settings
@@ -22,6 +22,7 @@ from jobrunner.watch import End
 if TYPE_CHECKING:
     from jobrunner.view.rows import JobRow
     from jobrunner.view.store import Store
+    from jobrunner.wishes import Wishes
 
 PROOF_S = 2.0
 """Of a cancel: for workers to answer that the job is not there, or has been killed. The wish holds in any case."""
@@ -122,9 +123,14 @@ class BrokerCore:
     async def _put(self, calls: Sequence[Call[object]], options: Options, number: int) -> list[tuple[Ticket, Answer]]:
         """Each with its answer, also those that cannot be sent at all."""
         sealed: list[Envelope | JobrunnerError] = []
+        shared: Wishes | None = None
         for seq, call in enumerate(calls, start=number):
             try:
-                sealed.append(call.seal(options, self.run, self._client.by, seq))
+                if call.given is not NONE_GIVEN:
+                    sealed.append(call.seal(options, self.run, self._client.by, seq))
+                    continue
+                shared = shared or options.wishes(run=self.run)
+                sealed.append(call.seal_as(shared, self._client.by, seq))
             except JobrunnerError as exc:
                 sealed.append(exc)
         envelopes = [one for one in sealed if isinstance(one, Envelope)]

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 from pika import exceptions, spec
@@ -90,11 +91,15 @@ class ConfirmChannel:
 
     def _on_ack(self, method: Any) -> None:
         if method.multiple:
-            for tag in [tag for tag in self._open if tag <= method.delivery_tag]:
+            for tag in self._up_to(method.delivery_tag):
                 self._stored(tag)
         else:
             self._stored(method.delivery_tag)
         self._on_change()
+
+    def _up_to(self, last: int) -> list[int]:
+        """The tags that an answer to several is for: they are kept in the order of sending."""
+        return list(takewhile(lambda tag: tag <= last, self._open))
 
     def _stored(self, tag: int) -> None:
         entry = self._open.pop(tag, None)
@@ -106,7 +111,7 @@ class ConfirmChannel:
         method = method_frame.method
         if not isinstance(method, spec.Basic.Nack):
             return
-        tags = [tag for tag in self._open if tag <= method.delivery_tag] if method.multiple else [method.delivery_tag]
+        tags = self._up_to(method.delivery_tag) if method.multiple else [method.delivery_tag]
         for tag in tags:
             entry = self._open.pop(tag, None)
             self._returned.pop(tag, None)

@@ -89,6 +89,34 @@ def test_a_publish_is_on_the_wire_what_pika_makes_of_it(body: bytes) -> None:
         assert sent.sent == expected.sent
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {
+            "message_id": "k7f2m9xq4tzd8w1r",
+            "delivery_mode": 2,
+            "priority": 4,
+            "timestamp": 1_800_000_000,
+            "type": "job",
+        },
+        {"message_id": "k7f2.0.succeeded", "content_type": "application/json", "type": "event"},
+        {"message_id": "", "delivery_mode": 1},
+        {"message_id": "ä" * 100, "priority": 0, "timestamp": 0},
+        {"delivery_mode": 2},
+        {"message_id": "x", "headers": {}},
+        *({"message_id": "x", rare: "y"} for rare in ("content_encoding", "correlation_id", "reply_to", "expiration")),
+        *({"message_id": "x", rare: "y"} for rare in ("user_id", "app_id", "cluster_id")),
+    ],
+)
+def test_properties_without_headers_are_encoded_once_and_are_on_the_wire_what_pika_makes_of_them(fields: Any) -> None:
+    for message_id in (fields.get("message_id"), "other" if "message_id" in fields else None):
+        properties = spec.BasicProperties(**fields | {"message_id": message_id})
+        (ours, sent), (theirs, expected) = publisher(), publisher()
+        ours.publish("jobs", "task_queue", b"body", properties)
+        theirs.basic_publish("jobs", "task_queue", b"body", properties, mandatory=True)
+        assert sent.sent == expected.sent
+
+
 def test_a_publish_that_cannot_be_encoded_sends_nothing() -> None:
     channel, pipe = publisher()
     with pytest.raises(pika.exceptions.ShortStringTooLong):

@@ -1,5 +1,7 @@
 """The wire format of a job: what is written is read again, and what is no job is refused with its reason."""
 
+import os
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -114,7 +116,23 @@ def test_ids_are_well_formed_and_differ() -> None:
     ids = {envelope.new_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert all(envelope.is_id(one) for one in ids)
-    assert envelope.id_of(b"a", b"b") == envelope.id_of(b"a", b"b") != envelope.id_of(b"ab")
+    assert envelope.id_of(b"a", b"b") == "b6s73bgvqjrx67a1" != envelope.id_of(b"ab")
+
+
+def test_a_copy_of_the_process_gives_other_ids_than_the_process() -> None:
+    envelope.new_id()  # others are made ahead by now
+    reader, writer = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            os.write(writer, " ".join(envelope.new_id() for _ in range(100)).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        theirs = file.read().split()
+    assert len(theirs) == 100
+    assert not {envelope.new_id() for _ in range(100)} & {*theirs}
 
 
 def test_a_job_shows_no_arguments() -> None:
