@@ -17,6 +17,7 @@ from jobrunner.broker import tls
 from jobrunner.broker.amqp import AmqpChannel, AmqpConnection
 from jobrunner.broker.explain import explain
 from jobrunner.broker.parameters import parameters
+from jobrunner.broker.unavailable import Unavailable
 from jobrunner.config import BrokerUrl
 from jobrunner.errors import (
     BrokerLost,
@@ -95,7 +96,8 @@ class Connection:
 
     epoch: how often it has been opened, from 1. blocked: why the broker takes no publishes, or None.
     url: of the node that it is connected to, or tries: of a cluster one after the other, beginning anywhere.
-    known: what this process has seen to exist in the broker, so that it need not ask again.
+    known: what this process has seen to exist in the broker, so that it need not ask again. unavailable: queues that
+    it cannot serve.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Connection:
         self.blocked: str | None = None
         self.server_properties: dict[str, Any] = {}
         self.known: set[str] = set()
+        self.unavailable = Unavailable()
         self._notify = notify
         self._users: list[ConnectionUser] = []
         self._amqp: AmqpConnection | None = None

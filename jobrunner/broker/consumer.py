@@ -5,6 +5,7 @@ channel error touches one job.
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from jobrunner.broker.delivery import (
     Delivered,
     Delivery,
     HandedBack,
+    QueueUnavailable,
     received,
 )
 from jobrunner.broker.explain import explain
@@ -32,6 +34,7 @@ MISSING_LARGEST_S = 5.0
 """Longest time between two looks for a missing queue."""
 
 _NOT_FOUND = 404
+_INTERNAL_ERROR = 541
 _QUEUE_IN_TEXT = re.compile(r"no queue '(.*)' in vhost")
 
 
@@ -70,6 +73,7 @@ class SlotConsumer:
         self._paused = False
         self._tries = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._repair: asyncio.Task[None] | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -125,8 +129,9 @@ class SlotConsumer:
         """Close the channel for good and wait for the broker's answer, which proves that it has seen all acks."""
         self._wanted = False
         self._connection.detach(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._look):
+            if timer is not None:
+                timer.cancel()
         if self._repair is not None:
             self._repair.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -167,11 +172,28 @@ class SlotConsumer:
         channel.on_late = self._on_late
         # per consumer, never for the whole channel: RabbitMQ 4.3 refuses that
         channel.basic_qos(prefetch_count=self._prefetch, global_qos=False)
-        self._feed = Feed(channel, self._queues, self._active, self._on_message, self._on_ready)
+        self._feed = Feed(channel, self._queues, self._active, self._on_message, self)
         if not self._paused:
             self._feed.go_on()
 
-    def _on_ready(self) -> None:
+    def usable(self, queues: Sequence[str]) -> Sequence[str]:
+        """The queues that the broker can serve. The others are looked at again in time."""
+        found, again_s = self._connection.unavailable.of(queues, time.monotonic())
+        if again_s is not None and self._look is None:
+            self._look = asyncio.get_running_loop().call_later(again_s, self._look_again)
+        return found
+
+    def _look_again(self) -> None:
+        self._look = None
+        if self._feed is not None:
+            self._feed.listen(self._active)
+
+    def consumed(self, queue: str) -> None:
+        """The broker serves it."""
+        self._connection.unavailable.works(queue, self._connection.epoch)
+
+    def ready(self) -> None:
+        """The feed flows."""
         self._tries = 0
         self._connection.proven()
         self._notify(ConsumerReady(self.slot))
@@ -198,6 +220,8 @@ class SlotConsumer:
         self._notify(ConsumerLost(self.slot, queue, None, missing=False))
 
     def _on_close(self, reason: Exception) -> None:
+        if getattr(reason, "reply_code", 0) == _INTERNAL_ERROR and self._feed is not None:
+            self._suspect(self._feed.unanswered)
         self._lose_channel()
         if not self._wanted or not self._connection.is_open:
             return
@@ -205,6 +229,13 @@ class SlotConsumer:
             self._refused(reason)
         elif isinstance(reason, exceptions.ChannelClosedByClient):
             self._open_later(jittered(self._tries))
+
+    def _suspect(self, queues: list[str]) -> None:
+        """The broker has failed, with the whole connection: it was at something that it was asked for."""
+        for queue in queues:
+            wait_s = self._connection.unavailable.suspect(queue, self._connection.epoch, time.monotonic())
+            if wait_s is not None:
+                self._notify(QueueUnavailable(queue, wait_s))
 
     def _refused(self, reason: exceptions.ChannelClosedByBroker) -> None:
         error = explain(reason, self._connection.url, 0.0, verb="read")

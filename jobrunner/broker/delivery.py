@@ -78,7 +78,14 @@ class ConsumerLost(msgspec.Struct, frozen=True):
     missing: bool
 
 
-ConsumerMessage = Delivered | HandedBack | ConsumerReady | ConsumerLost
+class QueueUnavailable(msgspec.Struct, frozen=True):
+    """The broker has failed at a queue, and it is left out for so many seconds."""
+
+    queue: str
+    wait_s: float
+
+
+ConsumerMessage = Delivered | HandedBack | ConsumerReady | ConsumerLost | QueueUnavailable
 
 
 def received(

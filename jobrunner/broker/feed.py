@@ -6,7 +6,7 @@ gets one message from the first that has any; if none has, it consumes from all,
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from pika import spec
 
@@ -16,10 +16,23 @@ OnMessage = Callable[[str, Any, spec.BasicProperties, bytes], None]
 """Called with the queue, the method frame's method, the properties and the body."""
 
 
+class Watcher(Protocol):
+    """Who knows which queues can be consumed."""
+
+    def usable(self, queues: Sequence[str]) -> Sequence[str]:
+        """Those of these that the broker can serve."""
+
+    def consumed(self, queue: str) -> None:
+        """The broker serves it."""
+
+    def ready(self) -> None:
+        """All of them are consumed, or the first delivery has come."""
+
+
 class Feed:
     """The flow of deliveries on one open channel, for as long as that channel lives.
 
-    queues: those of `all_queues` that are consumed now, in the same order. on_message: a delivery. on_ready: once,
+    queues: those of `all_queues` that are consumed now, in the same order. on_message: a delivery. watcher: told once
     when all of them are consumed or the first delivery has come.
     """
 
@@ -29,17 +42,18 @@ class Feed:
         all_queues: Sequence[str],
         queues: Sequence[str],
         on_message: OnMessage,
-        on_ready: Callable[[], None],
+        watcher: Watcher,
     ) -> None:
         self._channel = channel
         self._first = all_queues[0]
         self._queues = queues
         self._round = queues
         self._on_message = on_message
-        self._on_ready: Callable[[], None] | None = on_ready
+        self._watcher = watcher
+        self._told_ready = False
         self._several = len(all_queues) > 1
         self._tags: dict[str, str] = {}  # consumer tag -> queue, from consume to cancel-ok
-        self._unready = 0
+        self._unready: set[str] = set()
         self._number = 0
         self._asking = False
         self._busy = False
@@ -53,6 +67,12 @@ class Feed:
         """The queue of a consumer tag; of none the one that was asked last."""
         asked = self._round[self._asked] if self._asked < len(self._round) else self._first
         return self._tags.get(tag, asked)
+
+    @property
+    def unanswered(self) -> list[str]:
+        """The queues that the broker was asked for without an answer so far."""
+        asked = [self._round[self._asked]] if self._asking else []
+        return [*asked, *(self._tags[tag] for tag in self._unready if tag in self._tags)]
 
     def listen(self, queues: Sequence[str]) -> None:
         """Consume these from now on. What is on its way from another goes back; what runs goes on."""
@@ -88,22 +108,25 @@ class Feed:
     # --- consuming --------------------------------------------------------------------------------------------------
 
     def _consume_all(self) -> None:
-        for queue in self._queues:
+        for queue in self._watcher.usable(self._queues):
             self._number += 1
             tag = f"jobrunner.{self._number}"
             self._tags[tag] = queue
-            self._unready += 1
+            self._unready.add(tag)
             self._channel.basic_consume(queue, self._on_deliver, consumer_tag=tag, callback=self._on_consume_ok)
 
-    def _on_consume_ok(self, _method_frame: Any) -> None:
-        self._unready -= 1
+    def _on_consume_ok(self, method_frame: Any) -> None:
+        tag = method_frame.method.consumer_tag
+        self._unready.discard(tag)
+        if tag in self._tags:
+            self._watcher.consumed(self._tags[tag])
         if not self._unready:
             self._ready()
 
     def _ready(self) -> None:
-        if self._on_ready is not None:
-            on_ready, self._on_ready = self._on_ready, None
-            on_ready()
+        if not self._told_ready:
+            self._told_ready = True
+            self._watcher.ready()
 
     def _on_deliver(self, _channel: Any, method: Any, properties: spec.BasicProperties, body: bytes) -> None:
         queue = self._tags[method.consumer_tag]
@@ -139,7 +162,7 @@ class Feed:
 
     def _ask(self, index: int) -> None:
         if not index:
-            self._round = self._queues
+            self._round = self._watcher.usable(self._queues)
         self._asking = not self._stopped and index < len(self._round)
         if self._asking:
             self._asked = index
@@ -167,6 +190,7 @@ class Feed:
             channel.hand_back(method, properties, body)
             self._ask(self._asked + 1)
             return
+        self._watcher.consumed(queue)
         self._take()
         self._on_message(queue, method, properties, body)
 

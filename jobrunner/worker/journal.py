@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from jobrunner import __version__, events
+from jobrunner.broker.delivery import QueueUnavailable
 from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError
 from jobrunner.outcome import Cancelled, Dead, Done, Error, Expired, HandBack, Park, Release, RunAgain
@@ -31,6 +32,7 @@ ACTIONS = {
     "broker.unblocked": "the broker takes messages again",
     "broker.unconfirmed": "a consequence was not confirmed; the job stays unacked and it is published again",
     "queue.missing": "a queue that this worker listens on does not exist",
+    "queue.unavailable": "the broker fails at a queue, which is left out for a while; the others are consumed",
     "queue.paused": "a queue is not consumed for now; its running jobs go on",
     "queue.resumed": "a queue is consumed again",
     "job.started": "running for 250 ms",
@@ -216,6 +218,12 @@ def blocked(reason: str | None) -> None:
 def queue_missing(queue: str) -> None:
     """A queue that should be listened on is not there."""
     say(logging.INFO, "queue.missing", f"There is no queue '{queue}' yet; creating it.", queue=queue)
+
+
+def queue_unavailable(found: QueueUnavailable) -> None:
+    """The broker has closed the connection because it cannot serve a queue."""
+    text = f"RabbitMQ fails at the queue '{found.queue}': it is left out for {found.wait_s:g} s."
+    say(logging.ERROR, "queue.unavailable", text, queue=found.queue, wait_s=found.wait_s)
 
 
 def queue_paused(pause: events.Pause) -> None:

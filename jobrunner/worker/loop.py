@@ -18,6 +18,7 @@ from jobrunner.broker.connection import (
     ConnectionUp,
 )
 from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered, Delivery, HandedBack
+from jobrunner.broker.delivery import QueueUnavailable
 from jobrunner.broker.waiting import SLOT, EndHeard, WaitingDelivered, WaitingLost, WaitingMessage, WaitingRefused
 from jobrunner.errors import JobrunnerError
 from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, Progress, SlotDown, SlotReady
@@ -121,6 +122,8 @@ class Worker:
                 self.consumer_lost(message)
             case ConsumerReady(slot=slot):
                 self.settler.consumer_ready(slot)
+            case QueueUnavailable():
+                journal.queue_unavailable(message)
             case inbox.RouteReady():
                 self.settler.route_ready(message)
             case inbox.PublishAgain(key=key):

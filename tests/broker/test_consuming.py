@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from pika import spec
 
-from jobrunner.broker import declare
+from jobrunner.broker import declare, unavailable
 from jobrunner.broker.amqp import UNREADABLE
 from jobrunner.broker.connection import ConnectionDown, ConnectionUp
 from jobrunner.broker.consumer import ConsumerLost, ConsumerReady, Delivered, SlotConsumer
+from jobrunner.broker.delivery import QueueUnavailable
 from jobrunner.broker.publisher import STORED, Message, Publisher
 from tests.broker.lab import Lab, a_job, delete, in_loop, lab, on_channel, to_queue
 from tests.support.broker import TestBroker
@@ -464,6 +465,47 @@ class RawProperties(spec.BasicProperties):
 
     def encode(self) -> list[bytes]:
         return [struct.pack(">HI", spec.BasicProperties.FLAG_HEADERS, len(self.table)), self.table]
+
+
+def break_queue(broker: TestBroker, queue: str) -> None:
+    """Its process in the broker is gone, as after a restart for which it was not on disk yet."""
+    broker.ctl("eval", f'ra:stop_server(quorum_queues, {{list_to_atom("jobrunner_{queue}"), node()}}).')
+
+
+def mend_queue(broker: TestBroker, queue: str) -> None:
+    broker.ctl("eval", f'ra:restart_server(quorum_queues, {{list_to_atom("jobrunner_{queue}"), node()}}).')
+
+
+@pytest.mark.parametrize("queues", [("broken", "good"), ("broken",)])
+@in_loop
+async def test_a_queue_that_the_broker_cannot_serve_is_left_out_and_taken_in_again(
+    broker: TestBroker, queue_name: str, monkeypatch: pytest.MonkeyPatch, queues: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(unavailable, "FIRST_S", 3.0)
+    broken, *good = [f"{queue_name}-{word}" for word in queues]
+    async with lab(broker.url, broken, *good) as made:
+        publisher = await made.publisher()
+        await put(publisher, broken)
+        await asyncio.to_thread(break_queue, broker, broken)
+        connection = await made.connect("consume")
+        connection.start()
+        slots = [await made.consumer(*good, broken, slot=slot, connection=connection, ready=False) for slot in range(2)]
+        found = await made.inbox.take(QueueUnavailable, 60)
+        assert (found.queue, found.wait_s) == (broken, 3.0)
+        for queue in good:
+            # all on one connection, which lives: none of them comes twice
+            ids = set(await put(publisher, queue, 5))
+            epochs = set()
+            while ids:
+                delivery = await made.inbox.delivery()
+                ids.remove(str(delivery.message_id))
+                epochs.add(delivery.epoch)
+                slots[delivery.slot].ack(delivery)
+            assert len(epochs) == 1
+        await asyncio.to_thread(mend_queue, broker, broken)
+        delivery = await made.inbox.delivery(90)
+        assert delivery.queue == broken
+        slots[delivery.slot].ack(delivery)
 
 
 def nested(depth: int) -> bytes:
