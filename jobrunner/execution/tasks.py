@@ -108,6 +108,7 @@ class Tasks:
             value = call(function, args, kwargs)
         except BaseException as exc:  # noqa: BLE001 - whatever a job raises is its outcome, sys.exit() included
             self.leave_if_copy()
+            failpoint("child.after_run")
             return classify(exc, binding(function, args, kwargs))
         self.leave_if_copy()
         failpoint("child.after_run")

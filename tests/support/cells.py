@@ -98,6 +98,8 @@ def most_runs(cell: Cell) -> int:
             return runs + 1
         case "kill-parent" if cell.point in SHUTDOWN:
             return runs + 1
+        case "kill-broker" | "cut" | "stop" if cell.point == "shutdown.after_cancel":
+            return runs + 1  # its message goes back when nobody is left who knows of its end
         case "kill-child" if cell.point in ("dispatch.after_send", "child.after_run", "child.mid_frame", *SHUTDOWN):
             return runs + 1
         case _:

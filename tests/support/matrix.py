@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -153,8 +154,7 @@ class Matrix:
     def _submit(self, trial: Trial, call: tuple[str, ...]) -> None:
         if trial.cell.outcome == "malformed":
             trial.body = f"no job at all, {trial.queue}".encode()
-            with pika.BlockingConnection(pika.URLParameters(self.broker.url)) as connection:
-                connection.channel().basic_publish("", trial.queue, trial.body)
+            eventually(partial(self._put, trial), PATIENCE_S)
             return
         trial.job_id = trial.commands.json("enqueue", "-q", trial.queue, *call)["id"]
         if trial.cell.outcome == "cancel":
@@ -163,6 +163,16 @@ class Matrix:
         if trial.cell.point in SHUTDOWN:
             wait_for_start(trial.witness, timeout_s=PATIENCE_S)
             trial.process.send_signal(signal.SIGTERM)
+
+    def _put(self, trial: Trial) -> None:
+        """A message that is no job. Its worker may not have made the queue yet."""
+        with pika.BlockingConnection(pika.URLParameters(self.broker.url)) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            try:
+                channel.basic_publish("", trial.queue, trial.body, mandatory=True)
+            except pika.exceptions.UnroutableError as exc:
+                raise AssertionError("there is no such queue yet") from exc
 
     def _finish(self, trial: Trial) -> None:
         """Break it, unless it broke by itself; let it go on; wait until it has done what it can."""
