@@ -69,7 +69,8 @@ class ConfirmChannel:
             properties = properties_of(message, self._connection.url)
             channel.publish(message.exchange, message.key, message.body, properties)
         except _UNSENDABLE as exc:
-            on_answer(Refused(f"it cannot be sent: {str(exc) or type(exc).__name__}"))
+            error = exc if isinstance(exc, KeyCannotSign) else None
+            on_answer(Refused(f"it cannot be sent: {str(exc) or type(exc).__name__}", error=error))
             return
         self._last_tag += 1
         self._open[self._last_tag] = (message, on_answer, at)

@@ -10,6 +10,7 @@ from jobrunner import events
 from jobrunner.broker import topology
 from jobrunner.config import BrokerUrl
 from jobrunner.envelope import JOB_TYPE, Envelope
+from jobrunner.errors import JobrunnerError
 
 if TYPE_CHECKING:
     from jobrunner.broker.delivery import Delivery
@@ -59,11 +60,12 @@ class Refused(msgspec.Struct, frozen=True):
     """The broker did not take it; it is nowhere.
 
     code: 0 for a queue that is full or down, and for what cannot be sent; 403 no permission, 404 no such exchange,
-    406 too large.
+    406 too large. error: why it was not even sent, where that has a sentence of its own.
     """
 
     reason: str
     code: int = 0
+    error: JobrunnerError | None = None
 
 
 class Unknown(msgspec.Struct, frozen=True):

@@ -82,10 +82,13 @@ class Publisher:
             channel.send(message, on_answer, now)
 
     async def publish_confirmed(self, message: Message) -> Answer:
-        """The answer to one publish."""
+        """The answer to one publish. Raises: KeyCannotSign, which no second try mends."""
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.publish(message, lambda answer: None if answered.done() else answered.set_result(answer))
-        return await answered
+        answer = await answered
+        if isinstance(answer, Refused) and answer.error is not None:
+            raise answer.error
+        return answer
 
     async def drain(self) -> None:
         """Wait until every publish has its answer."""

@@ -59,7 +59,6 @@ def _warn_of_password(shared: Shared, management: str | None) -> None:
 
 
 async def _examine(shared: Shared, told: "_Told", options: dict[str, Any]) -> None:
-    import os
 
     from jobrunner.cli.allowed import apps_of
     from jobrunner.doctor.check import error, ok
@@ -81,7 +80,6 @@ async def _examine(shared: Shared, told: "_Told", options: dict[str, Any]) -> No
         apps=apps,
         fix=options["fix"],
         management=options["management"],
-        authkey_file=os.environ.get("JOBRUNNER_AUTHKEY_FILE"),
     )
     found: AsyncIterator[Check] = checkup(settings, wishes)
     async for check in found:

@@ -1,6 +1,7 @@
 """All checks in their order, each given as soon as it is known. What a failed one makes pointless is left out."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -24,15 +25,11 @@ _AFTER_LOGIN: Final = ["version", "entities", "alarms", "rights", "size", "round
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
-    """apps: modules to import. fix: create what is missing. management: URL of the API, None: the usual one.
-
-    authkey_file: with the keys of signed jobs.
-    """
+    """apps: modules to import. fix: create what is missing. management: URL of the API, None: the usual one."""
 
     apps: tuple[str, ...] = ()
     fix: bool = False
     management: str | None = None
-    authkey_file: str | None = None
 
 
 async def checkup(settings: Settings, wishes: Wishes) -> AsyncIterator[Check]:
@@ -41,7 +38,7 @@ async def checkup(settings: Settings, wishes: Wishes) -> AsyncIterator[Check]:
     Raises: BadValue for a management URL that is none.
     """
     api = Api(settings.url, wishes.management)
-    for check in (machine.package(), machine.state(), *machine.key_file(wishes.authkey_file)):
+    for check in (machine.package(), machine.state(), *machine.keys(settings.url.ring, time.time())):
         yield check
     for check in await machine.tasks(wishes.apps):
         yield check

@@ -1,9 +1,8 @@
-"""What can be looked at without a broker: the package, the state folder, the key file, the jobs."""
+"""What can be looked at without a broker: the package, the state folder, the keys, the jobs."""
 
 import asyncio
 import os
 import shutil
-import stat
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -14,9 +13,12 @@ from jobrunner import __version__
 from jobrunner.doctor.check import Check, error, of_error, ok, unknown, warning
 from jobrunner.execution.pool import Pool, PoolBroken, PoolMessage, PoolSettings, SlotReady
 from jobrunner.folders import state_dir
+from jobrunner.instants import show_instant
+from jobrunner.keyring import ROLES, KeyRing
 
 DISTRIBUTION: Final = "jobrunner-mq"
 LITTLE_BYTES: Final = 200_000_000
+SOON_S: Final = 14 * 86_400.0
 IMPORT_S: Final = 30.0
 
 
@@ -49,26 +51,24 @@ def state() -> Check:
     return ok("state", f"{folder}, {free_bytes / 1e9:.1f} GB free")
 
 
-def key_file(path: str | None) -> list[Check]:
-    """The file with the keys of signed jobs; nothing where none is set."""
-    if not path:
+def keys(ring: KeyRing | None, now: float) -> list[Check]:
+    """The keys of signed jobs: which ones sign, and until when; nothing where there are none. now: seconds since the
+    epoch. Mode, owner and lines of their file were looked at when it was read.
+    """
+    if ring is None:
         return []
-    try:
-        found = Path(path).stat()
-    except OSError as exc:
-        return [error("key", f"{path}: {exc.strerror}", "JOBRUNNER_AUTHKEY_FILE")]
-    mode = stat.S_IMODE(found.st_mode)
-    if mode & 0o077:
-        return [error("key", f"The key file {path} can be read by others (mode {mode:04o}).", f"chmod 600 {path}")]
-    if found.st_uid != os.geteuid():
-        return [
-            error(
-                "key",
-                f"The key file {path} belongs to another user (uid {found.st_uid}).",
-                f"chown {os.geteuid()} {path}",
-            )
-        ]
-    return [ok("key", f"{path}, mode {mode:04o}")]
+    counting = [key for key in ring.keys if key.counts(now)]
+    if not counting:
+        return [error("key", f"none of the keys from {ring.origin} is in force", "jobrunner key show")]
+    signing = {key.kid: key for role in ROLES if (key := ring.signer((role,), now)) is not None}
+    who = f"{', '.join(signing)} {'signs' if len(signing) == 1 else 'sign'}" if signing else "none of them signs"
+    number = f"{len(counting)} key{'' if len(counting) == 1 else 's'} in force"
+    text = f"{number} of {len(ring.keys)} from {ring.origin}; {who}"
+    ends = [(key.until_s, kid) for kid, key in signing.items() if key.until_s is not None]
+    if ends and min(ends)[0] - now < SOON_S:
+        until_s, kid = min(ends)
+        return [warning("key", f"{text}, {kid} only until {show_instant(until_s, now)}", "jobrunner key new FILE")]
+    return [ok("key", text)]
 
 
 async def tasks(apps: tuple[str, ...]) -> list[Check]:

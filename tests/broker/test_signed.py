@@ -87,6 +87,23 @@ def test_with_a_key_only_what_was_signed_runs(broker: TestBroker, queue_name: st
     assert not (tmp_path / "never").exists()
 
 
+def test_whoever_may_not_sign_it_is_told_so_and_nothing_is_queued(
+    broker: TestBroker, queue_name: str, tmp_path: Path
+) -> None:
+    key = write_key(tmp_path / "key", new_lines("web3", "worker", None, is_pair=True)[0])
+    cli = Commands(tmp_path, {"JOBRUNNER_URL": broker.url, "JOBRUNNER_AUTHKEY_FILE": str(key)})
+    lines = tmp_path / "lines"
+    lines.write_text('{"call": "tasks:add", "args": [1, 2]}\n' * 3)
+    sentence = "None of the keys from JOBRUNNER_AUTHKEY_FILE may sign"
+    for words in (("tasks:add", "1", "2"), ("--from", str(lines)), ("--", "true")):
+        done = cli.run("enqueue", "-q", queue_name, *words, code=None)
+        assert f"{sentence} jobs" in done.stderr
+        assert done.returncode in (2, 5)
+    done = cli.run("queues", "pause", queue_name, code=2)
+    assert sentence in done.stderr
+    assert cli.run("list", "all", f"queue:{queue_name}").stdout == ""
+
+
 def test_what_nobody_signed_is_neither_believed_nor_obeyed(
     broker: TestBroker, queue_name: str, tmp_path: Path, key: Path
 ) -> None:

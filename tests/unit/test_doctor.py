@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from jobrunner.config import parse_url
 from jobrunner.doctor import machine, releases, rights, told, workers
 from jobrunner.doctor.management import Api
 from jobrunner.errors import BadValue
+from jobrunner.keyring import KeyRing, new_lines, parse
 
 
 @pytest.mark.parametrize(
@@ -78,22 +80,27 @@ def test_a_module_here_that_hides_the_package_is_told(
     assert (found.level, shadow in found.text) == ("warning", True)
 
 
-@pytest.mark.parametrize(("mode", "level"), [(0o600, "ok"), (0o400, "ok"), (0o644, "error"), (0o640, "error")])
-def test_a_key_file_that_others_can_read_is_told(mode: int, level: str, tmp_path: Path) -> None:
-    key = tmp_path / "jr.key"
-    key.touch()
-    key.chmod(mode)
-    (found,) = machine.key_file(str(key))
-    assert found.level == level
-    if level == "error":
-        assert found.text == f"The key file {key} can be read by others (mode {mode:04o})."
-        assert found.fix == f"chmod 600 {key}"
+@pytest.mark.parametrize(
+    ("ends", "level", "text"),
+    [
+        ([""], "ok", "1 key in force of 1 from FILE; k0 signs"),
+        (["", " until=2027-03-01", " revoked"], "ok", "2 keys in force of 3 from FILE; k0 signs"),
+        ([" until=2026-12-01", ""], "warning", "2 keys in force of 2 from FILE; k0 signs, k0 only until"),
+        ([" revoked", " until=2020-01-01"], "error", "none of the keys from FILE is in force"),
+    ],
+)
+def test_keys_in_force_and_those_that_end_soon_are_told(ends: list[str], level: str, text: str) -> None:
+    lines = [new_lines(f"k{number}", None, None, is_pair=False)[0] + end for number, end in enumerate(ends)]
+    now = datetime(2026, 11, 29, tzinfo=UTC).timestamp()
+    (found,) = machine.keys(KeyRing(parse("\n".join(lines), "FILE"), "FILE"), now)
+    assert (found.level, found.text[: len(text)]) == (level, text)
+    assert machine.keys(None, now) == []
 
 
-def test_a_key_file_that_is_not_there_is_told_and_none_is_no_check(tmp_path: Path) -> None:
-    assert machine.key_file(None) == []
-    (found,) = machine.key_file(str(tmp_path / "none"))
-    assert (found.level, "No such file" in found.text) == ("error", True)
+def test_a_key_that_only_verifies_signs_nothing() -> None:
+    public = new_lines("billing", "producer", None, is_pair=True)[1]
+    (found,) = machine.keys(KeyRing(parse(str(public), "FILE"), "FILE"), time.time())
+    assert found.text == "1 key in force of 1 from FILE; none of them signs"
 
 
 def test_a_state_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
