@@ -122,6 +122,10 @@ class AmqpConnection(AsyncioConnection):
 
     def _on_stream_connected(self) -> None:
         self._transport._MAX_RECV_BYTES = RECEIVE_BYTES  # noqa: SLF001
+        if type(self._transport) is _PLAINTEXT:
+            # one look at the socket in a turn of the loop: pika goes on until a look finds nothing, one in two of them.
+            # With TLS it has to: what is decrypted already makes no socket readable
+            self._transport._MAX_CONSUME_BYTES = 1  # noqa: SLF001
         super()._on_stream_connected()  # type: ignore[misc]
 
     def _process_frame(self, frame_value: Any) -> None:

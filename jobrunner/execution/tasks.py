@@ -30,6 +30,8 @@ _NOT_FOR_FUNCTIONS: Final = re.compile(r"PATH|PYTHON.*|LD_.*|DYLD_.*", re.DOTALL
 _OURS: Final = "JOBRUNNER_"
 
 _encoder = msgspec.json.Encoder()
+_decode_args: Final = msgspec.json.Decoder(list[Any]).decode
+_decode_kwargs: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 MOST_IN_A_VARIABLE = 1000
@@ -214,8 +216,7 @@ def admit(job: frames.Job) -> None:
 def decode_arguments(job: frames.Job) -> tuple[list[Any], dict[str, Any]]:
     """The arguments, decoded here, where a bomb of brackets or digits can hurt nobody else."""
     try:
-        args = msgspec.json.decode(job.args, type=list[Any])
-        kwargs = msgspec.json.decode(job.kwargs, type=dict[str, Any])
+        args, kwargs = _decode_args(job.args), _decode_kwargs(job.kwargs)
     except (ValueError, RecursionError, MemoryError) as exc:
         raise _Refused(rejected("malformed", f"the arguments cannot be decoded: {exc}")) from exc
     for raw, value in ((job.args, args), (job.kwargs, kwargs)):

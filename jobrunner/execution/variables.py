@@ -19,16 +19,16 @@ class Variables:
     def __init__(self) -> None:
         self._data: dict[Any, Any] = os.environ._data  # type: ignore[attr-defined] # noqa: SLF001 - as os.environ writes it
         self._texts: dict[str, Any] = {}
-        self._libc: Any = None
+        self._putenv: Any = None
         if sys.platform == "linux":  # where the child has ctypes already, for prctl
             import ctypes
 
-            self._libc = ctypes.CDLL(None, use_errno=True)
+            self._putenv = ctypes.CDLL(None, use_errno=True).putenv
             self._buffer = ctypes.create_string_buffer
 
     def set(self, name: str, value: str) -> None:
         """Set one. Raises: ValueError for what no environment can hold."""
-        if self._libc is None:
+        if self._putenv is None:
             os.environ[name] = value
             return
         key, data = os.fsencode(name), os.fsencode(value)
@@ -38,9 +38,9 @@ class Variables:
         buffer = self._texts.get(name)
         if buffer is None or len(buffer) < len(text):
             buffer = self._buffer(len(text) + ROOM_BYTES)
-        buffer[: len(text)] = text
+        buffer.raw = text
         # also where it is there already: a job may have put another one in its place
-        if self._libc.putenv(buffer):
+        if self._putenv(buffer):
             raise ValueError(f"{name} cannot be set")
         self._texts[name] = buffer  # only now the one before may go: nothing points to it any more
         self._data[key] = data

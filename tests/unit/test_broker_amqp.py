@@ -48,7 +48,12 @@ def test_what_the_hooks_read_is_still_written_by_pika() -> None:
         ],
         BaseConnection: ["self._transport = transport"],
         Channel: ["self._consumers[consumer_tag] = on_message_callback", "self._cancelled.add(consumer_tag)"],
-        io_services_utils._AsyncTransportBase: ["self._sock = sock", "self._tx_buffers:", "self._MAX_RECV_BYTES"],
+        io_services_utils._AsyncTransportBase: [
+            "self._sock = sock",
+            "self._tx_buffers:",
+            "self._MAX_RECV_BYTES",
+            "bytes_consumed < self._MAX_CONSUME_BYTES",
+        ],
     }
     for owner, texts in sources.items():
         source = inspect.getsource(owner)
