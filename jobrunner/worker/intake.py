@@ -85,8 +85,7 @@ class Intake:
             # this copy has no count of deliveries, so its successor carries one
             self._settler.settle(run, admission.worker_died(envelope))
             return
-        returned = run.returned + self._settler.returned.get(run.key, 0)
-        verdict = admission.admit(envelope, run.delivery, self.policy, time.time(), returned)
+        verdict = admission.admit(envelope, run.delivery, self.policy, time.time(), self._leases.lived_through(run))
         if verdict is not None:
             self._settler.settle(run, verdict)
             return

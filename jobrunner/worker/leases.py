@@ -19,6 +19,7 @@ from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.control import AMONG_WORKERS, Reply, Request, reply_message, request_message
 from jobrunner.outcome import Defer, HandBack
 from jobrunner.worker import journal
+from jobrunner.worker.company import Company
 from jobrunner.worker.presence import Presence
 from jobrunner.worker.question import Finding, OnDecided, Question, Returns
 from jobrunner.worker.settings import WorkerSettings
@@ -54,6 +55,7 @@ class Leases:
         self._lost_after_s = settings.lost_after_s
         self.decided: OnDecided = lambda _run, _finding: None
         self._members: dict[str, float] = {}
+        self._company = Company()
         self._listening: float | None = None
         self._hello_at = float("-inf")
         self._now = float("-inf")
@@ -130,19 +132,22 @@ class Leases:
             return False
         return all(one in question.said_no or self._is_silent(one, question) for one in self._members)
 
+    def _meet(self, member: str) -> None:
+        self._members.setdefault(member, self._now)
+        self._company.came(member)
+
     def _close(self, question: Question, finding: Finding) -> None:
-        question.run.returned = sum(question.returned.values())
         del self.open[question.run.key]
         self.decided(question.run, finding)
 
     def answered(self, reply: Reply) -> None:
         """Take an answer."""
         if reply.member:
-            self._members.setdefault(reply.member, self._now)
+            self._meet(reply.member)
         for question in list(self.open.values()):
             job_id, copy = question.run.key
             said = reply.jobs.get(f"{job_id}.{copy}")
-            question.returned[reply.member] = reply.returned.get(f"{job_id}.{copy}", 0)
+            self._company.tells(question.run.key, reply.member, reply.returned.get(f"{job_id}.{copy}", 0))
             if not reply.member and any(running.id == job_id for running in reply.running):
                 said = "running"  # an older version, which answers as to a ping
             if said == "running":
@@ -181,6 +186,7 @@ class Leases:
         match request.verb:
             case "bye":
                 self._members.pop(request.nonce, None)
+                self._company.left(request.nonce)
                 for question in list(self.open.values()):
                     self._look(question)
             case "ended":
@@ -197,8 +203,9 @@ class Leases:
 
     def _answer(self, request: Request) -> None:
         """Of `hello` and `owner`. Who has just come is asked what the others were asked before."""
-        if request.verb == "hello" or request.nonce not in self._members:
+        if request.verb == "hello":
             self._members[request.nonce] = self._now
+        self._meet(request.nonce)
         states = {
             f"{job_id}.{copy}": self._state_of((job_id, copy), request.nonce) for job_id, copy in request.jobs.items()
         }
@@ -214,6 +221,7 @@ class Leases:
     def _hear_myself(self, request: Request) -> None:
         if request.verb == "hello" and self._listening is None:
             self._listening = self._now
+            self._company.listens(time.time())
         for key in request.jobs.items() if request.verb == "owner" else ():
             question = self.open.get(key)
             if question is not None and question.heard is None:
@@ -262,6 +270,15 @@ class Leases:
         question = self.open.get(key)
         if question is not None and self._returns.explain(key, question.run.delivery):
             self._close(question, Finding.FREE)
+
+    def lived_through(self, run: Run) -> int:
+        """How many of the deliveries of a run that nobody has were lost by workers that live, or cannot have been lost
+        by dead ones.
+        """
+        count = run.delivery.delivery_count or 0
+        lost = self._company.lost(run.key) + self._settler.returned.get(run.key, 0)
+        deaths = self._company.most_deaths(run.envelope.job.iat, self._members)
+        return lost if deaths is None else max(lost, count - deaths)
 
     def worker_died(self, run: Run) -> bool:
         """Whether a run that nobody has was lost with its worker, as far as its message tells.

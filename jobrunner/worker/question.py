@@ -27,18 +27,16 @@ class Question:
     """A job that waits for answers.
 
     since: monotonic seconds. asked: when last. heard: when our own question first came back to us, so that all who are
-    connected have it too. said_no: who has answered that it is not theirs. returned: how often each of them has lost
-    the message and lived.
+    connected have it too. said_no: who has answered that it is not theirs.
     """
 
-    __slots__ = ("asked", "heard", "returned", "run", "said_no", "since")
+    __slots__ = ("asked", "heard", "run", "said_no", "since")
 
     def __init__(self, run: Run, now: float) -> None:
         self.run = run
         self.since = self.asked = now
         self.heard: float | None = None
         self.said_no: set[str] = set()
-        self.returned: dict[str, int] = {}
 
 
 class Returns:

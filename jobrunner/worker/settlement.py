@@ -58,7 +58,6 @@ class Run:
     open: the publishes that are not confirmed yet, by their place in the plan; None before they are planned.
     cancel: why it is being killed. logged_bytes: of stdout and stderr, published while it runs.
     failed: those of them that are not in flight and must go out again. by_copy: how it is handed back.
-    returned: how often the broker has taken its message back from workers that live.
     """
 
     __slots__ = (
@@ -75,7 +74,6 @@ class Run:
         "logged_bytes",
         "open",
         "ran",
-        "returned",
         "started",
         "tries",
         "twins",
@@ -100,7 +98,6 @@ class Run:
         self.tries = 0
         self.twins: list[Delivery] = []
         self.by_copy = False
-        self.returned = 0
 
     def adopt(self, delivery: Delivery) -> None:
         """Join another delivery of this run. All that stand are settled with it: one guards it when another is lost."""

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
+import pytest
 
 from jobrunner.broker.consumer import Delivered, HandedBack
 from jobrunner.broker.control import CONTROL_TYPE, Reply, Request, RunningJob
@@ -527,17 +529,61 @@ async def test_a_broker_that_flaps_does_not_make_a_job_poison() -> None:
         assert runs(other) == 1
 
 
+def old_job() -> Envelope:
+    """Queued before any of these workers came."""
+    return seal(msgspec.structs.replace(new_job(queue="task_queue", task="tasks:add"), iat=time.time() - 3600))
+
+
+def dead_letters(one: Bench) -> int:
+    return sum(message.exchange == "jobrunner.v1.dlx" for message in one.publishes.seen)
+
+
 @on_a_loop
 async def test_a_job_whose_workers_died_is_poison_whoever_else_lives() -> None:
     async with team(2) as two:
         _, other = two.ready().workers
-        sealed = a_job()
-        again(other, sealed, count=5)
+        again(other, old_job(), count=5)
         two.wait(PATIENCE_S + 1)
-        assert runs(other) == 0
-        assert [message.exchange for message in other.publishes.seen if message.type == "jobrunner.job"] == [
-            "jobrunner.v1.dlx"
-        ]
+        assert (runs(other), dead_letters(other)) == (0, 1)
+
+
+@pytest.mark.parametrize(("gone", "poison"), [(0, False), (4, False), (5, True)])
+@on_a_loop
+async def test_no_more_workers_can_have_died_of_a_job_than_have_gone_without_a_word(gone: int, *, poison: bool) -> None:
+    async with team(2) as two:
+        _, other = two.ready().workers
+        sealed = a_job()
+        for number in range(gone):
+            hear(other, msgspec.json.encode(Request(verb="hello", nonce=f"gone{number}", at=time.time())))
+        hear(other, msgspec.json.encode(Request(verb="hello", nonce="ended", at=time.time())))
+        hear(other, msgspec.json.encode(Request(verb="bye", nonce="ended", at=time.time())))
+        again(other, sealed, count=8)
+        two.wait(PATIENCE_S + 1)
+        assert (runs(other), dead_letters(other)) == (int(not poison), int(poison))
+
+
+@on_a_loop
+async def test_what_a_worker_has_told_of_a_loss_is_known_after_its_death() -> None:
+    async with team(2) as two:
+        one, other = two.ready().workers
+        sealed = old_job()
+        deliver(other, a_job())  # its only process is busy
+        two.deaf = {0, 1}
+        for count in range(1, 4):
+            channel = Standing()
+            again(one, sealed, count, channel=channel)
+            lost(one, channel)
+        two.talk()
+        two.deaf = set()
+        channel = Standing()
+        again(other, sealed, count=4, channel=channel)
+        two.talk()
+        lost(other, channel)
+        two.deaf = {0}  # dead
+        two.wait(PATIENCE_S + 1)
+        again(other, sealed, count=8)
+        two.wait(PATIENCE_S + 1)
+        assert (list(other.worker.slots.held), dead_letters(other)) == ([sealed.key], 0)
 
 
 @on_a_loop
