@@ -31,7 +31,7 @@ def _text(error: JobrunnerError, shared: Shared) -> str:
     if error.hint:
         lines += f"hint:  {out.printable(error.hint)}\n"
     if shared.verbose and not isinstance(error, Bug):
-        lines = "".join(traceback.format_exception(error)) + lines
+        lines = out.printable("".join(traceback.format_exception(error)), keep="\n") + lines
     return lines
 
 
@@ -39,7 +39,7 @@ def _document(error: JobrunnerError) -> str:
     import json
 
     facts = {"code": error.code, "message": error.message, "hint": error.hint or None, "exit": error.exit_code}
-    return json.dumps({"schema": 1, "error": facts}, ensure_ascii=False) + "\n"
+    return out.json_text(json.dumps({"schema": 1, "error": facts}, ensure_ascii=False)) + "\n"
 
 
 def from_click(exc: click.ClickException, args: Sequence[str]) -> JobrunnerError:
@@ -74,7 +74,7 @@ def report_bug(exc: BaseException, shared: Shared, args: Sequence[str]) -> Bug:
     last = frames[-1] if frames else None
     what = f"{type(exc).__name__} in {Path(last.filename).name}:{last.lineno}" if last else type(exc).__name__
     if shared.verbose:
-        sys.stderr.write("".join(traceback.format_exception(exc)))
+        sys.stderr.write(out.printable("".join(traceback.format_exception(exc)), keep="\n"))
     try:
         report = _write_report(exc, args)
     except OSError as problem:

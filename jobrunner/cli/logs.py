@@ -8,7 +8,7 @@ from typing import Any, Final
 from jobrunner.cli import out
 from jobrunner.cli.banner import worker_banner
 from jobrunner.cli.pretty import Banner, PrettyFormatter
-from jobrunner.cli.records import action_of, facts_of, trace_of
+from jobrunner.cli.records import action_of, facts_of, masked, trace_of
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 _LEVEL_WORDS: Final = {"CRITICAL": "ERROR"}
@@ -53,7 +53,7 @@ class TextFormatter(logging.Formatter):
         words += [f"{name}={_value(value)}" for name, value in facts.items()]
         if not facts or not action_of(record).startswith("job."):
             words.append(f"message={_value(record.getMessage())}")
-        return " ".join(words) + trace_of(record)
+        return masked(" ".join(words) + trace_of(record))
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -93,4 +93,4 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             document["error.stack_trace"] = trace_of(record).strip()
-        return json.dumps(document, ensure_ascii=False, default=str)
+        return masked(out.json_text(json.dumps(document, ensure_ascii=False, default=str)))

@@ -1,6 +1,7 @@
 """What is written where: stdout is data, stderr is talk. Colour, marks and escapes by who reads."""
 
 import os
+import re
 import sys
 from typing import Any, Final, TextIO
 
@@ -24,6 +25,7 @@ MARKS: Final = {
 """Marks and their form where the locale is not UTF-8."""
 
 _BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+_NOT_IN_JSON: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _COLORS = {"✓": "green", "✗": "red", "↻": "yellow", "●": "cyan", "!": "yellow", "⇠": "yellow", "⊘": "yellow"}
 
@@ -76,8 +78,8 @@ def _escape(code: int) -> str:
 
 
 def cell(text: str) -> str:
-    r"""A value in a piped column: TAB, LF and `\` as `\t`, `\n` and `\\`."""
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+    r"""A value in a piped column: TAB, LF and `\` as `\t`, `\n` and `\\`, other control characters as `\x1b`."""
+    return printable(text.replace("\\", "\\\\"))
 
 
 def emit(text: str) -> None:
@@ -103,7 +105,17 @@ def emit_json(document: dict[str, Any]) -> None:
     import msgspec
 
     text = msgspec.json.encode({"schema": 1, **document}).decode(errors="replace")
-    emit(text.replace("\n", " ").replace("\r", " ") if "\n" in text or "\r" in text else text)
+    emit(json_text(text))
+
+
+def json_text(text: str) -> str:
+    """JSON on one line whose texts no terminal obeys: what JSON leaves as it is of C1, bidi and DEL is escaped.
+
+    So are control characters in JSON as it was received, where only line breaks and TABs can stand between values.
+    """
+    if text.isprintable():
+        return text
+    return _NOT_IN_JSON.sub(lambda found: " " if found[0] in "\t\n\r" else f"\\u{ord(found[0]):04x}", text)
 
 
 def iso(seconds: float) -> str:

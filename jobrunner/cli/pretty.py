@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from jobrunner.cli import out
-from jobrunner.cli.records import action_of, facts_of, trace_of
+from jobrunner.cli.records import action_of, facts_of, masked, trace_of
 from jobrunner.durations import format_duration
 
 Banner = Callable[[logging.LogRecord], list[str]]
@@ -43,7 +43,7 @@ class PrettyFormatter(logging.Formatter):
         else:
             level = "✗" if record.levelno >= logging.ERROR else "!" if record.levelno >= logging.WARNING else "·"
             text = f"{clock(record)} {out.mark(level, self._color, self._stream)} {out.printable(record.getMessage())}"
-        return out.plain(text, self._stream) + trace_of(record)
+        return out.plain(masked(text + trace_of(record)), self._stream)
 
     def _mark(self, action: str) -> str:
         return out.mark(_MARKS.get(action, "·"), self._color, self._stream)
@@ -60,7 +60,7 @@ def job_line(record: logging.LogRecord) -> str:
     words = [str(facts.get("job_id", ""))[:8]]
     action = action_of(record)
     if action == "job.handed_back":
-        return f"{words[0]} {record.getMessage()}"
+        return f"{words[0]} {out.printable(record.getMessage())}"
     words[0] += f" {_task(facts.get('task'))}"
     match action:
         case "job.succeeded":

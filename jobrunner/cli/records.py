@@ -1,9 +1,24 @@
 """What a log record of ours holds."""
 
 import logging
+import re
 from typing import Any, Final
 
+from jobrunner.cli import out
+
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "action"}
+
+_IN_URL: Final = re.compile(r"(://[^/\s:@\"']*):[^/\s@\"']+@")
+_NAMED: Final = re.compile(
+    r"((?:password|passwd|secret|token|authorization|api[-_]?key|jr-[a-z-]*sig)"
+    r"[\\\"']*\s*[=:]\s*[\\\"']*(?:bearer |basic )?)[^\s\"'\\,;&)]+",
+    re.IGNORECASE,
+)
+
+
+def masked(line: str) -> str:
+    """A line of the log without what looks like a secret: an error of a job may quote a URL or a header."""
+    return _NAMED.sub(r"\1…", _IN_URL.sub(r"\1:…@", line))
 
 
 def facts_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -20,4 +35,4 @@ def trace_of(record: logging.LogRecord) -> str:
     """The traceback of a bug in jobrunner itself; jobs' tracebacks are never in a record."""
     if not record.exc_info:
         return ""
-    return "\n" + logging.Formatter().formatException(record.exc_info)
+    return "\n" + out.printable(logging.Formatter().formatException(record.exc_info), keep="\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from jobrunner.errors import Bug, JobrunnerError
+from jobrunner.execution.process import child_environment
 
 DEATHS: Final = 3
 WINDOW_S: Final = 60.0
@@ -52,6 +54,8 @@ class Guard:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
+                    # jobs of the same user can read it: neither URL nor key is for them
+                    env=child_environment(os.environ, share_broker=False),
                 )
         except BaseException:
             ours.close()

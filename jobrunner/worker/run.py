@@ -13,6 +13,7 @@ from jobrunner.errors import JobrunnerError, WorkerNameTaken
 from jobrunner.failpoint import cut_with, failpoint
 from jobrunner.worker import inbox, journal
 from jobrunner.worker.loop import Worker
+from jobrunner.worker.privacy import hide_memory
 from jobrunner.worker.reload import fingerprint
 from jobrunner.worker.settings import WorkerSettings
 
@@ -32,6 +33,7 @@ async def run_worker(settings: WorkerSettings) -> int:
     Raises: JobrunnerError when the broker cannot be reached at the start, or the pool is beyond repair;
     WorkerNameTaken.
     """
+    hide_memory()
     worker = Worker(settings)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_die)

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -107,9 +108,10 @@ class WorkerProcess:
     """`jobrunner worker` in the folder of `commands`, which holds the tasks above as tasks.py.
 
     A worker counts as dead after a second of silence: a connection lost for longer needs a `--lost-after` of its own.
+    before: called in its process before it begins.
     """
 
-    def __init__(self, commands: Commands, *args: str, **env: str) -> None:
+    def __init__(self, commands: Commands, *args: str, before: Callable[[], None] | None = None, **env: str) -> None:
         (commands.folder / "tasks.py").write_text(TASKS)
         self.log = commands.folder / f"worker-{len(list(commands.folder.glob('worker-*')))}.log"
         with self.log.open("wb") as log:
@@ -121,6 +123,7 @@ class WorkerProcess:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=before,  # noqa: PLW1509 - nothing here runs in threads
             )
 
     def __enter__(self) -> Self:

@@ -219,3 +219,29 @@ def test_every_action_of_the_worker_can_be_told(capsys: pytest.CaptureFixture[st
         assert _pretty(_record(action, "said", **facts))
         assert action in TextFormatter().format(_record(action, "said", **facts))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "formatter", [TextFormatter(), JsonFormatter(), PrettyFormatter(_Stream(), "never", worker_banner)]
+)
+@pytest.mark.parametrize(
+    "said",
+    [
+        "no route to amqps://app:CANARY@rabbit/jobs",
+        "401 for {'Authorization': 'Bearer CANARY', 'user': 'me'}",
+        'bad request: {"api_key": "CANARY"}',
+        "https://api/v1?token=CANARY&page=2",
+        "DB_PASSWORD=CANARY is wrong",
+        "jr-state-sig: CANARY",
+    ],
+)
+def test_what_looks_like_a_secret_in_an_error_is_not_in_the_log(formatter: logging.Formatter, said: str) -> None:
+    for action in ("job.dead", "broker.lost"):
+        line = formatter.format(_record(action, said, error=said, **JOB))
+        assert "CANARY" not in line
+        assert "…" in line
+
+
+def test_what_looks_like_none_stays() -> None:
+    said = "tokens: 5 of 7 at http://api:8080/a@b, secretary"
+    assert said in TextFormatter().format(_record("worker.bug", said))

@@ -1,6 +1,8 @@
 """What is written: escapes, columns, marks."""
 
 import io
+import json
+import re
 
 import pytest
 from hypothesis import given
@@ -40,15 +42,24 @@ def test_no_control_character_passes(text: str) -> None:
     assert not any(ord(char) < 32 and char not in "\n\t" for char in out.printable(text, keep="\n\t"))
 
 
-@given(st.text())
+@given(st.text() | st.text("\\\t\n\r\x1b\x9b\u202exntu0b1"))
 def test_a_cell_reads_back(text: str) -> None:
     shown = out.cell(text)
-    assert "\t" not in shown
-    assert "\n" not in shown
-    assert (
-        shown.replace("\\\\", "\0").replace("\\t", "\t").replace("\\n", "\n").replace("\0", "\\") == text
-        or "\0" in text
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in shown)
+    known = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+    read = re.sub(
+        r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|.)",
+        lambda found: known.get(found[0]) or chr(int.from_bytes(bytes.fromhex(found[0][2:]))),
+        shown,
     )
+    assert read == text
+
+
+@given(st.text())
+def test_json_is_the_same_and_acts_on_no_terminal(text: str) -> None:
+    written = out.json_text(json.dumps({"text": text}, ensure_ascii=False, indent=1))
+    assert json.loads(written) == {"text": text}
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 or char in "\u202e\u2066" for char in written)
 
 
 def test_marks_and_our_sentences_are_ascii_where_the_locale_is() -> None:
