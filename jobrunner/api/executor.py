@@ -1,6 +1,7 @@
 """`JobrunnerExecutor`: the standard library's executor, on workers elsewhere."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent import futures
@@ -20,6 +21,8 @@ T = TypeVar("T")
 class JobrunnerExecutor(futures.Executor):
     """`submit` and `map` as `ThreadPoolExecutor` has them; the functions run in jobrunner's workers.
 
+    max_workers: jobs that are queued or run at a time; the others wait in this program and are gone with it. None: all
+    are queued at once, and as many run as there are processes in workers.
     client: whose connection and options are used; it stays open. None: one of its own, closed by `shutdown`.
 
     Functions are found by name, arguments and results are JSON. A job that fails makes `future.result()` raise
@@ -27,7 +30,10 @@ class JobrunnerExecutor(futures.Executor):
     `future.cancel()` cancels the job, also where it runs. An `async def` gives what it returns.
     """
 
-    def __init__(self, client: Client | None = None) -> None:
+    def __init__(self, max_workers: int | None = None, *, client: Client | None = None) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        self._places = None if max_workers is None else asyncio.Semaphore(max_workers)
         self._client = client or Client()
         self._is_own = client is None
         self._lock = threading.Lock()
@@ -47,11 +53,18 @@ class JobrunnerExecutor(futures.Executor):
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._open.add(future)
         try:
-            self._client.start(lambda core: self._follow(core, made, future))
+            self._client.start(lambda core: self._in_turn(core, made, future))
         except BaseException:
             self._open.discard(future)
             raise
         return future
+
+    async def _in_turn(self, core: "Core", made: Call[Any], future: "futures.Future[Any]") -> None:
+        async with self._places or contextlib.nullcontext():
+            if future.cancelled():  # while it waited for its turn
+                self._open.discard(future)
+            else:
+                await self._follow(core, made, future)
 
     async def _follow(self, core: "Core", made: Call[Any], future: "futures.Future[Any]") -> None:
         try:

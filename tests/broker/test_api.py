@@ -220,7 +220,7 @@ def test_a_job_is_cancelled_where_it_runs_and_before_it_starts(client: Client, t
 
 
 def test_an_executor_gives_futures(client: Client, tmp_path: Path) -> None:
-    with JobrunnerExecutor(client) as executor:
+    with JobrunnerExecutor(client=client) as executor:
         futures = [executor.submit(_named("add"), number, 1) for number in range(50)]
         assert [future.result(20) for future in futures] == list(range(1, 51))
         assert list(executor.map(_named("add"), range(5), range(5))) == [0, 2, 4, 6, 8]
@@ -230,6 +230,20 @@ def test_an_executor_gives_futures(client: Client, tmp_path: Path) -> None:
         with pytest.raises(JobFailed):
             executor.submit(_named("hopeless"), str(tmp_path / "w2")).result(20)
     assert client.enqueue("tasks:add", 1, 1).result(20) == 2
+
+
+def test_an_executor_with_few_places_queues_no_more_at_a_time(client: Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with JobrunnerExecutor(1, client=client) as executor:
+        first = executor.submit(_named("until"), str(tmp_path / "w"), str(gate))
+        others = [executor.submit(_named("add"), number, 1) for number in range(3)]
+        wait_for_start(tmp_path / "w")
+        assert others[0].cancel()
+        assert not any(other.done() for other in others[1:])
+        gate.touch()
+        assert [first.result(20), *(other.result(20) for other in others[1:])] == ["opened", 2, 3]
+    with pytest.raises(ValueError, match="greater than 0"):
+        JobrunnerExecutor(max_workers=0)
 
 
 def _named(name: str) -> object:

@@ -28,7 +28,7 @@ def test_a_result_comes_though_the_broker_was_restarted_while_it_was_waited_for(
     with worker, Client(own_broker.url) as opened:
         client = opened.options(queue=queue_name)
         handle = client.enqueue("tasks:until", str(tmp_path / "w"), str(gate))
-        with JobrunnerExecutor(client) as executor:
+        with JobrunnerExecutor(client=client) as executor:
             wait_for_start(tmp_path / "w")
             own_broker.restart()
             gate.touch()
