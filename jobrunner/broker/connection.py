@@ -8,13 +8,21 @@ import logging
 import random
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 from pika import exceptions
 
 from jobrunner.broker import tls
 from jobrunner.broker.amqp import AmqpChannel, AmqpConnection
+from jobrunner.broker.backoff import jittered
+from jobrunner.broker.changes import (
+    ConnectionBlocked,
+    ConnectionDown,
+    ConnectionMessage,
+    ConnectionUnblocked,
+    ConnectionUp,
+    ConnectionUser,
+)
 from jobrunner.broker.explain import explain
 from jobrunner.broker.parameters import parameters
 from jobrunner.broker.unavailable import Unavailable
@@ -30,60 +38,18 @@ from jobrunner.errors import (
     TlsRefused,
 )
 
-BACKOFF_FIRST_S = 0.5
-BACKOFF_LARGEST_S = 10.0
-"""Less than the time after which other workers take this one for dead (`worker --lost-after`, 15 s)."""
+__all__ = [
+    "Connection",
+    "ConnectionBlocked",
+    "ConnectionDown",
+    "ConnectionMessage",
+    "ConnectionUnblocked",
+    "ConnectionUp",
+    "ConnectionUser",
+]
 
 REFUSED_LOGIN_S = 30.0
 """Between tries while the login is refused: more often would lock accounts and fill the broker's log."""
-
-
-class ConnectionUp(msgspec.Struct, frozen=True):
-    """Open. epoch: how often it has been opened, from 1."""
-
-    role: str
-    epoch: int
-
-
-class ConnectionDown(msgspec.Struct, frozen=True):
-    """Lost, or a try failed. retry_in_s: seconds until the next try; None when there will be none."""
-
-    role: str
-    epoch: int
-    error: JobrunnerError
-    retry_in_s: float | None
-
-
-class ConnectionBlocked(msgspec.Struct, frozen=True):
-    """The broker takes no publishes (memory or disk alarm). reason: its own word."""
-
-    role: str
-    reason: str
-
-
-class ConnectionUnblocked(msgspec.Struct, frozen=True):
-    """The alarm is over."""
-
-    role: str
-
-
-ConnectionMessage = ConnectionUp | ConnectionDown | ConnectionBlocked | ConnectionUnblocked
-
-
-class ConnectionUser(Protocol):
-    """Who holds channels on a connection: told before anyone is notified."""
-
-    def connection_up(self) -> None:
-        """Open channels now."""
-
-    def connection_down(self) -> None:
-        """All channels are gone."""
-
-
-def jittered(tries: int, first_s: float = BACKOFF_FIRST_S, largest_s: float = BACKOFF_LARGEST_S) -> float:
-    """Full jitter: a random time in seconds whose upper bound doubles with each try, counted from 0."""
-    ceiling_s = min(largest_s, 2 * first_s * 2 ** min(tries, 30))
-    return random.uniform(first_s, ceiling_s)  # noqa: S311 - spreads reconnects, guards nothing
 
 
 class Connection:

@@ -12,7 +12,8 @@ from typing import Any
 from pika import exceptions, spec
 
 from jobrunner.broker.amqp import AmqpChannel
-from jobrunner.broker.connection import Connection, jittered
+from jobrunner.broker.backoff import jittered
+from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import ensure_user_queue
 from jobrunner.broker.delivery import (
     ConsumerLost,

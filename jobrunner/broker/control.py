@@ -13,11 +13,9 @@ import msgspec
 
 from jobrunner import envelope, events
 from jobrunner.broker import topology
-from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.declare import Missing, is_missing
-from jobrunner.broker.explain import explain
-from jobrunner.broker.message import is_believed
+from jobrunner.broker.declare import Missing
+from jobrunner.broker.inbound import Inbound
 from jobrunner.broker.publisher import Message, Publisher, Stored
 
 T = TypeVar("T")
@@ -28,9 +26,6 @@ VALID_S = 60.0
 
 AMONG_WORKERS = ("hello", "bye", "owner", "ended", "returned")
 """Verbs that workers use among themselves. A worker of an older version answers them like a ping."""
-
-ARGUMENTS = {"x-queue-type": "classic", "x-max-length": 1000, "x-message-ttl": 60_000}
-WINDOW = 100
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -109,72 +104,6 @@ def keys_of(worker: str, host: str, queues: tuple[str, ...]) -> list[str]:
     """The routing keys that a worker listens to."""
     word = topology.encode_word
     return ["all", f"worker.{word(worker)}", f"host.{word(host)}", *(f"queue.{word(queue)}" for queue in queues)]
-
-
-class Inbound:
-    """An exclusive queue bound to the control exchange, opened again with each connection."""
-
-    def __init__(self, connection: Connection, keys: list[str], on_body: Callable[[bytes], None]) -> None:
-        self._connection = connection
-        self._keys = keys
-        self._on_body = on_body
-        self._channel: AmqpChannel | None = None
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        connection.attach(self)
-
-    def connection_up(self) -> None:
-        """Declare the queue."""
-        self._connection.open_channel(self._declare, self._on_close)
-
-    def connection_down(self) -> None:
-        """The queue is gone."""
-        self._channel = None
-
-    def _declare(self, channel: AmqpChannel) -> None:
-        self._channel = channel
-        channel.basic_qos(prefetch_count=WINDOW)
-        channel.queue_declare("", exclusive=True, auto_delete=True, arguments=ARGUMENTS, callback=self._declared)
-
-    def _declared(self, frame: Any) -> None:
-        channel, queue = self._channel, frame.method.queue
-        if channel is None:
-            return
-        for key in self._keys[:-1]:
-            channel.queue_bind(queue, topology.CONTROL, routing_key=key)
-        last = self._keys[-1]
-        channel.queue_bind(queue, topology.CONTROL, routing_key=last, callback=lambda _: self._consume(queue))
-
-    def _consume(self, queue: str) -> None:
-        if self._channel is not None:
-            self._channel.basic_consume(queue, self._deliver, callback=self._consuming)
-
-    def _consuming(self, _frame: Any) -> None:
-        if not self.ready.done():
-            self.ready.set_result(None)
-
-    def _deliver(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        channel.basic_ack(method.delivery_tag)
-        is_ours = method.exchange == topology.CONTROL
-        if is_ours and is_believed(self._connection.url, "control", method, properties, body):
-            self._on_body(body)
-
-    def _on_close(self, reason: Exception) -> None:
-        self._channel = None
-        if self.ready.done():
-            return
-        if is_missing(reason):
-            self.ready.set_exception(Missing(str(getattr(reason, "reply_text", ""))))
-        else:
-            self.ready.set_exception(explain(reason, self._connection.url, self._connection.connect_timeout_s))
-
-    def close(self) -> None:
-        """Leave."""
-        self._connection.detach(self)
-        if self._channel is not None and self._channel.usable:
-            self._channel.close()
-        if self.ready.done() and not self.ready.cancelled():
-            self.ready.exception()  # seen: nobody else waits for it
-        self.ready.cancel()
 
 
 class ControlPort:

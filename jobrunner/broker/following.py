@@ -8,7 +8,8 @@ from typing import Self
 from jobrunner import envelope, events
 from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.control import Inbound, Request, request_message
+from jobrunner.broker.control import Request, request_message
+from jobrunner.broker.inbound import Inbound
 from jobrunner.broker.publisher import Message, Publisher
 
 AGAIN_S = 5.0

@@ -14,7 +14,8 @@ from pika import exceptions
 
 from jobrunner.broker import declare, topology
 from jobrunner.broker.amqp import AmqpChannel
-from jobrunner.broker.connection import Connection, jittered
+from jobrunner.broker.backoff import jittered
+from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import is_missing
 from jobrunner.broker.delivery import Delivery, received
 from jobrunner.broker.message import is_believed

@@ -59,7 +59,7 @@ class Auditor:
     async def run(self) -> Report:
         """Count, and where something is missing look closer. Raises: the broker's errors."""
         facts, people = await self._take()
-        if _is_short(people, facts):
+        if census.is_short(people, facts):
             await asyncio.sleep(self._pause_s)
             before = people
             facts, people = await self._take()
@@ -290,12 +290,6 @@ class Auditor:
 def _given_up(job: Job, letter: Seen) -> Finding:
     text = f"{known(job)}; RabbitMQ put it among the dead letters: {letter.reason}"
     return Finding(id=job.id, kind="given_up", text=text)
-
-
-def _is_short(people: Census, facts: Facts) -> bool:
-    if census.short(people, facts) or census.short_later(people, facts) or census.short_after(people, facts):
-        return True
-    return len(people.parked) > census.spare(people, facts)
 
 
 def _state(state: str) -> Filter:

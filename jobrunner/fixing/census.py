@@ -131,3 +131,10 @@ def spare(census: Census, facts: Facts) -> int:
 def may_hold(worker: WorkerRow, queue: str) -> bool:
     """Whether a worker could have a job of that queue."""
     return queue in worker.queues
+
+
+def is_short(people: Census, facts: Facts) -> bool:
+    """Whether anything is missing anywhere."""
+    if short(people, facts) or short_later(people, facts) or short_after(people, facts):
+        return True
+    return len(people.parked) > spare(people, facts)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from jobrunner.broker.connection import Connection, jittered
+from jobrunner.broker.backoff import jittered
+from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import Missing
 from jobrunner.broker.stream import Record
 from jobrunner.config import BrokerUrl, Settings

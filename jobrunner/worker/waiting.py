@@ -29,12 +29,13 @@ from jobrunner.broker.waiting import (
     WaitingPort,
     WaitingRefused,
 )
-from jobrunner.envelope import After, Envelope, Job
+from jobrunner.envelope import After, Envelope
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Cancelled, Expired, Release, Renew, Verdict
 from jobrunner.retry import Limits
 from jobrunner.signing import Refused
 from jobrunner.worker import admission, journal
+from jobrunner.worker.held import RUN_KINDS, Held, keys_of, slim
 from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.tombstones import Tombstones
@@ -50,13 +51,6 @@ LOOK_S: Final = 1.0
 """Between two looks for what has expired."""
 
 Key = tuple[str, int]
-
-
-class Held(msgspec.Struct):
-    """A job that waits: what of it is needed here."""
-
-    envelope: Envelope
-    delivery: Delivery
 
 
 class Waiting:
@@ -134,7 +128,7 @@ class Waiting:
             self._renew(got, delivery)
             return
         delivery.body = b""
-        held = self.held[got.key] = Held(_slim(got), delivery)
+        held = self.held[got.key] = Held(slim(got), delivery)
         if (note := self._tombstones.find(got)) is not None:
             self._settle(held, Cancelled(reason=note.reason, by=note.by))
         elif got.job.after is None:
@@ -189,7 +183,7 @@ class Waiting:
         if not fresh:
             # who came before listens already; but this one may know of something earlier
             return
-        keys = [key for subject in fresh for key in _keys(subject)]
+        keys = [key for subject in fresh for key in keys_of(subject)]
         self._words |= {topology.encode_word(name): name for kind, name in fresh if kind == "run"}
         runs = {name for kind, name in fresh if kind == "run"}
         self._behind |= runs
@@ -236,7 +230,7 @@ class Waiting:
         kind, _, rest = record.key.partition(".")
         word, _, job_id = rest.partition(".")
         is_end = kind in events.TERMINAL and self._book.wants(("job", job_id))
-        if is_end or (word in self._words and kind in _RUN_KINDS):
+        if is_end or (word in self._words and kind in RUN_KINDS):
             self._post(EndHeard(record.body))
 
     def _hear(self, body: bytes) -> None:
@@ -286,7 +280,7 @@ class Waiting:
             for subject in gone:
                 self._words.pop(topology.encode_word(subject[1]), None)
                 self._behind.discard(subject[1])
-            self.port.unlisten([each for subject in gone for each in _keys(subject)])
+            self.port.unlisten([each for subject in gone for each in keys_of(subject)])
 
     def cancel(self) -> None:
         """A cancel was heard."""
@@ -318,31 +312,3 @@ class Waiting:
         self._next.clear()
         self._book = Book()
         self._since = None
-
-
-def _slim(envelope: Envelope) -> Envelope:
-    """The same without what only a run needs: there may be many of them, and the broker has it all."""
-    job = envelope.job
-    slim = Job(
-        v=job.v,
-        id=job.id,
-        queue=job.queue,
-        iat=job.iat,
-        task=job.task,
-        argv=job.argv[:1] if job.argv else None,
-        expires_at=job.expires_at,
-        run=job.run,
-        after=job.after,
-    )
-    return msgspec.structs.replace(envelope, job=slim, body=b"")
-
-
-_RUN_KINDS: Final = frozenset({*events.TERMINAL, "queued", "sealed"})
-
-
-def _keys(subject: Subject) -> list[str]:
-    """The routing keys of what is to be heard. One for each kind: a `*` there might lie outside of what may be read."""
-    kind, name = subject
-    if kind == "job":
-        return [f"{each}.*.{name}" for each in events.TERMINAL]
-    return [topology.event_key(each, name, "*") for each in sorted(_RUN_KINDS)]

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobrunner.broker.connection import BACKOFF_FIRST_S, BACKOFF_LARGEST_S, Connection, ConnectionDown, jittered
+from jobrunner.broker.backoff import BACKOFF_FIRST_S, BACKOFF_LARGEST_S, jittered
+from jobrunner.broker.connection import Connection, ConnectionDown
 from jobrunner.broker.parameters import parameters
 from jobrunner.config import parse_url
 from jobrunner.errors import BrokerLost, ConfigInvalid

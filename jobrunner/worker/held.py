@@ -1,0 +1,46 @@
+"""A job that waits, as the worker holds it that looks after it, and the routing keys of what it waits for."""
+
+from typing import Final
+
+import msgspec
+
+from jobrunner import events
+from jobrunner.broker import topology
+from jobrunner.broker.delivery import Delivery
+from jobrunner.envelope import Envelope, Job
+from jobrunner.workflow import Subject
+
+
+class Held(msgspec.Struct):
+    """A job that waits: what of it is needed here."""
+
+    envelope: Envelope
+    delivery: Delivery
+
+
+def slim(envelope: Envelope) -> Envelope:
+    """The same without what only a run needs: there may be many of them, and the broker has it all."""
+    job = envelope.job
+    slim = Job(
+        v=job.v,
+        id=job.id,
+        queue=job.queue,
+        iat=job.iat,
+        task=job.task,
+        argv=job.argv[:1] if job.argv else None,
+        expires_at=job.expires_at,
+        run=job.run,
+        after=job.after,
+    )
+    return msgspec.structs.replace(envelope, job=slim, body=b"")
+
+
+RUN_KINDS: Final = frozenset({*events.TERMINAL, "queued", "sealed"})
+
+
+def keys_of(subject: Subject) -> list[str]:
+    """The routing keys of what is to be heard. One for each kind: a `*` there might lie outside of what may be read."""
+    kind, name = subject
+    if kind == "job":
+        return [f"{each}.*.{name}" for each in events.TERMINAL]
+    return [topology.event_key(each, name, "*") for each in sorted(RUN_KINDS)]
