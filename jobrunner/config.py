@@ -70,7 +70,7 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     def is_loopback(self) -> bool:
         """Whether the broker is on this machine: localhost, 127.0.0.0/8 or ::1; of a cluster, every node."""
         hosts = (self.host, *(host for host, _ in self.others))
-        return all(host in _LOOPBACK or host.startswith("127.") for host in hosts)
+        return all(host in _LOOPBACK or _is_127(host) for host in hosts)
 
     @property
     def is_local_broker(self) -> bool:
@@ -87,6 +87,11 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<BrokerUrl {self.masked}>"
+
+
+def _is_127(host: str) -> bool:
+    """An address, not a name: 127.0.0.1.example.org may be anywhere."""
+    return host.startswith("127.") and host.isascii() and host.replace(".", "").isdecimal()
 
 
 def parse_url(text: str, origin: str = "--url") -> BrokerUrl:

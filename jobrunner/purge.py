@@ -10,6 +10,7 @@ from jobrunner.broker.connection import Connection
 from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, Delivered, Delivery, SlotConsumer
 from jobrunner.broker.message import signature_of
 from jobrunner.broker.publisher import Answer, Publisher, Stored, event_message
+from jobrunner.broker.publisher import Refused as NotTaken
 from jobrunner.config import BrokerUrl
 from jobrunner.envelope import MalformedMessage
 from jobrunner.errors import BrokerLost, JobrunnerError, NotFound, PermissionRefused
@@ -99,5 +100,7 @@ class Purge:
         if isinstance(answer, Stored):
             self._consumers[delivery.slot].ack(delivery)
             self.done += 1
+        elif isinstance(answer, NotTaken) and answer.error is not None:
+            self._refused = answer.error
         else:
             self._failed = f"a record was not stored: {answer}"

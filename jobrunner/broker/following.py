@@ -1,6 +1,7 @@
 """Output of running jobs beyond what the ledger keeps: workers send it to those who keep asking for it."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Self
@@ -11,6 +12,7 @@ from jobrunner.broker.connection import Connection
 from jobrunner.broker.control import Request, request_message
 from jobrunner.broker.inbound import Inbound
 from jobrunner.broker.publisher import Message, Publisher
+from jobrunner.errors import KeyCannotSign
 
 AGAIN_S = 5.0
 """Between two requests: workers send for 15 seconds after each."""
@@ -75,5 +77,6 @@ class Follower:
         nonce = envelope.new_id()
         while True:
             request = Request(verb="follow", nonce=nonce, at=time.time(), jobs=self._jobs)
-            await self._publisher.publish_confirmed(request_message("all", request))  # lost ones are asked again
+            with contextlib.suppress(KeyCannotSign):  # then what the ledger keeps has to do
+                await self._publisher.publish_confirmed(request_message("all", request))  # lost ones are asked again
             await asyncio.sleep(AGAIN_S)

@@ -83,6 +83,13 @@ Answer = Stored | Returned | Refused | Unknown
 STORED: Final = Stored()
 
 
+def could_sign(answer: Answer) -> Answer:
+    """The answer. Raises: KeyCannotSign, which no second try mends."""
+    if isinstance(answer, Refused) and answer.error is not None:
+        raise answer.error
+    return answer
+
+
 def job_message(
     envelope: Envelope, exchange: str, key: str, extra_headers: dict[str, int | str] | None = None
 ) -> Message:
@@ -144,12 +151,16 @@ def properties_of(message: Message, url: BrokerUrl | None = None) -> spec.BasicP
 
 
 def _signed(message: Message, vhost: str, ring: "KeyRing") -> dict[str, int | str]:
-    """The headers with what signs the message. What is no job, event or control message is not signed."""
+    """The headers with what signs the message. What is no job, event or control message is not signed; nor is what
+    only asks whether the broker takes it, which anybody may.
+    """
     from jobrunner import signing
 
     if message.queue is not None:
         where = (vhost, message.queue)
         return signing.sign_job(ring, where, message.message_id, message.body, message.headers)
+    if message.type.endswith("probe"):
+        return message.headers
     if message.exchange in (topology.EVENTS, topology.CONTROL) and not message.key.startswith(_GENESIS):
         domain = "event" if message.exchange == topology.EVENTS else "control"
         return message.headers | signing.sign_note(ring, domain, (vhost, message.key), message.body)

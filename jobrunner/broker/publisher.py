@@ -15,6 +15,7 @@ from jobrunner.broker.message import (
     Returned,
     Stored,
     Unknown,
+    could_sign,
     event_message,
     job_message,
 )
@@ -85,10 +86,7 @@ class Publisher:
         """The answer to one publish. Raises: KeyCannotSign, which no second try mends."""
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.publish(message, lambda answer: None if answered.done() else answered.set_result(answer))
-        answer = await answered
-        if isinstance(answer, Refused) and answer.error is not None:
-            raise answer.error
-        return answer
+        return could_sign(await answered)
 
     async def drain(self) -> None:
         """Wait until every publish has its answer."""

@@ -3,13 +3,34 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Final
 
 from jobrunner.calls import parse_target
 from jobrunner.config import BrokerUrl
 from jobrunner.errors import BadTarget, BadValue, OptionsClash, WorkerOpen
 from jobrunner.registry import is_task_name
 from jobrunner.worker.settings import WorkerSettings
+
+_SHELLS: Final = (
+    "sh",
+    "ash",
+    "bash",
+    "csh",
+    "dash",
+    "fish",
+    "ksh",
+    "mksh",
+    "rbash",
+    "tcsh",
+    "zsh",
+    "busybox",
+    "toybox",
+)
+_STARTERS: Final = ("doas", "env", "nice", "nohup", "setsid", "stdbuf", "sudo", "timeout", "xargs")
+_INTERPRETERS: Final = ("awk", "gawk", "lua", "node", "perl", "php", "python", "ruby")
+RUN_OTHERS: Final = frozenset((*_SHELLS, *_STARTERS, *_INTERPRETERS))
+"""Programs whose arguments are or name what runs: who allows one of them allows every command."""
 
 
 def check_open(url: BrokerUrl, *, allows_commands: bool, insecure: bool) -> None:
@@ -33,9 +54,15 @@ def check_programs(programs: Sequence[str], *, all_allowed: bool) -> None:
     if programs and all_allowed:
         raise OptionsClash(problem="--allow-commands allows every command, --allow-command only some.")
     for program in programs:
-        if not program or ("/" in program and not program.startswith("/")) or program.split() != [program]:
+        is_path, is_name = program.startswith("/"), "/" not in program and not program.startswith(("-", "."))
+        if not (is_path or is_name) or program.split() != [program] or not program.isprintable():
             problem = f"'{program}' is neither the name of a program nor its whole path."
             raise BadValue(problem=problem, hint="--allow-command ffmpeg · --allow-command /opt/bin/convert")
+
+
+def runs_any_command(programs: Sequence[str]) -> bool:
+    """Whether one of them is a shell, an interpreter, or another program that runs what its arguments name."""
+    return any(PurePosixPath(program).name.rstrip("0123456789.") in RUN_OTHERS for program in programs)
 
 
 def apps_of(typed: Sequence[str], raw_handler: str | None) -> tuple[str, ...]:

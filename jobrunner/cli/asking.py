@@ -11,7 +11,7 @@ from jobrunner.broker.connection import Connection
 from jobrunner.broker.control import Reply
 from jobrunner.broker.settings import limit_reached
 from jobrunner.config import Settings
-from jobrunner.errors import PermissionRefused
+from jobrunner.errors import KeyCannotSign, PermissionRefused
 
 if TYPE_CHECKING:
     from jobrunner.view.live import LiveFacts
@@ -76,7 +76,7 @@ async def live_facts(settings: Settings, store: "Store", queue: str) -> "LiveFac
         ready, consumers = depth or (None, None)
         try:
             replies = await ping(connection, expected=len(known.workers) or None)
-        except PermissionRefused:
+        except (PermissionRefused, KeyCannotSign):
             return msgspec.structs.replace(known, ready=ready, consumers=consumers, has_queue=has_queue)
         return LiveFacts(
             workers=[LiveWorker.of_reply(reply) for reply in replies],

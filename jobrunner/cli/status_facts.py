@@ -13,7 +13,7 @@ from jobrunner.broker.settings import limit_reached
 from jobrunner.cli import phrases
 from jobrunner.cli.asking import PING_S, connected, depths, ping
 from jobrunner.cli.shared import Shared
-from jobrunner.errors import PermissionRefused
+from jobrunner.errors import KeyCannotSign, PermissionRefused
 from jobrunner.events import Pause
 from jobrunner.view.live import paused_queues
 from jobrunner.view.pausing import pause_words, resume_command
@@ -143,7 +143,7 @@ async def _ask(shared: Shared, facts: Facts) -> None:
             row.ready, row.consumers = found.get(row.name) or (None, None)
             row.full = await limit_reached(connection, row.name, row.ready)
         facts.unrouted = (found[topology.UNROUTED] or (0, 0))[0]
-        with contextlib.suppress(PermissionRefused):  # who may only look may not ask workers
+        with contextlib.suppress(PermissionRefused, KeyCannotSign):  # who may only look may not ask workers
             facts.replies = await ping(connection, timeout_s=PING_S, expected=len(facts.live) or None)
         facts.blocked = connection.blocked
 

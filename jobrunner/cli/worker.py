@@ -105,6 +105,7 @@ def settings_of(shared: Shared, options: Mapping[str, Any]) -> "WorkerSettings":
         check_raw_is_unsigned,
         check_something_runs,
         raw_handler_of,
+        runs_any_command,
     )
     from jobrunner.worker.settings import WorkerSettings
 
@@ -112,18 +113,20 @@ def settings_of(shared: Shared, options: Mapping[str, Any]) -> "WorkerSettings":
     check_import_prefixes(options["allow_import"])
     check_programs(options["allow_command"], all_allowed=options["allow_commands"])
     handler, handler_command = raw_handler_of(options["raw_handler"], options["raw_handler_command"])
-    check_open(url, allows_commands=options["allow_commands"], insecure=options["insecure"])
+    opens_all = options["allow_commands"] or runs_any_command(options["allow_command"])
+    check_open(url, allows_commands=opens_all, insecure=options["insecure"])
     for queue in options["queue"]:
         check_queue_name(queue)
+    # a broker of one's own: whoever can publish to it could run anything here anyway; but what was listed is the limit
+    opens_itself = url.is_local_broker and not (options["allow_command"] or options["allow_import"])
     settings = WorkerSettings(
         url=url,
         queues=tuple(dict.fromkeys(options["queue"])) or (DEFAULT_QUEUE,),
         procs=options["procs"] or usable_cpus(),
         name=options["name"] or default_name(),
         apps=apps_of(options["app"], handler),
-        # a broker of one's own: whoever can publish to it could run anything here anyway
-        allow_import=("*",) if url.is_local_broker else tuple(options["allow_import"]),
-        allow_commands=options["allow_commands"] or (url.is_local_broker and not options["allow_command"]),
+        allow_import=("*",) if opens_itself else tuple(options["allow_import"]),
+        allow_commands=options["allow_commands"] or opens_itself,
         allow_programs=tuple(dict.fromkeys(options["allow_command"])),
         raw_handler=handler,
         raw_handler_command=tuple(shlex.split(handler_command)) if handler_command else None,

@@ -8,7 +8,7 @@ from jobrunner.broker import control
 from jobrunner.broker.connection import Connection
 from jobrunner.doctor.check import Check, ok, unknown, warning
 from jobrunner.doctor.told import clock_off
-from jobrunner.errors import PermissionRefused
+from jobrunner.errors import KeyCannotSign, PermissionRefused
 
 PING_S: Final = 1.0
 CLOCK_S: Final = 1.0
@@ -21,6 +21,8 @@ async def workers(connection: Connection) -> tuple[list[Check], list[control.Rep
         replies = await control.ask(connection, "all", "ping", timeout_s=PING_S)
     except PermissionRefused:
         return [unknown("workers", "this user may not ask workers")], []
+    except KeyCannotSign:
+        return [unknown("workers", "none of the keys here may ask workers")], []
     if not replies:
         return [warning("workers", "no worker answers; jobs wait", "jobrunner worker")], []
     slots = sum(reply.slots for reply in replies)

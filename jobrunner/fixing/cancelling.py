@@ -13,6 +13,7 @@ import msgspec
 from jobrunner import events
 from jobrunner.broker import control, declare, topology
 from jobrunner.broker.batch import all_answers
+from jobrunner.broker.message import could_sign
 from jobrunner.broker.publisher import Message, Publisher, Stored, event_message
 from jobrunner.client import Client
 from jobrunner.durations import format_duration
@@ -100,7 +101,7 @@ class Canceller:
             run = None
 
     async def _publish_all(self, messages: Sequence[Message], job_id: str) -> None:
-        answers = await all_answers(self._publisher, messages)
+        answers = [could_sign(answer) for answer in await all_answers(self._publisher, messages)]
         if not all(isinstance(answer, Stored) for answer in answers):
             # the exchange may not exist yet on a broker where no worker ever started
             await declare.declare_startup(self._client.connection, self._publisher)

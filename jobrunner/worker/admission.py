@@ -28,7 +28,6 @@ POISON_DELIVERIES = 5
 """Deliveries of one message, each ended by the death of its worker, after which it is not started again."""
 
 NOT_DUE_S = 0.1
-_CHANGES_PROGRAMS = ("LD_", "DYLD_", "PYTHON", "JOBRUNNER_")
 _BELOW_THE_TOP = frozenset(level(number) for number in range(LEVELS - 1))
 ANY_MODULE = "*"
 """In `allow_import`: every module. Set for a broker of one's own; never taken from the command line."""
@@ -249,7 +248,7 @@ def refusal(envelope: Envelope, policy: Policy, now: float) -> Verdict | None:
 
 
 def _command_refusal(job: Job, policy: Policy) -> Dead | None:
-    """Of a program by its bare name the worker's own PATH decides which it is: so the job may not change that."""
+    """Which program has a name is up to the worker's own PATH, and what it does to its own variables."""
     argv = job.argv or [""]
     if policy.allow_commands or policy.raw_handler_command == tuple(argv):
         return None
@@ -257,9 +256,12 @@ def _command_refusal(job: Job, policy: Policy) -> Dead | None:
         return _not_allowed(f"Worker {policy.worker} runs no commands.")
     if argv[0] not in policy.allow_programs:
         return _not_allowed(f"Worker {policy.worker} runs only these commands: {', '.join(policy.allow_programs)}.")
-    changed = next((name for name in job.env if name == "PATH" or name.startswith(_CHANGES_PROGRAMS)), None)
-    if changed is not None:
-        return _not_allowed(f"Worker {policy.worker} runs {argv[0]} only without a {changed[:80]} of the job's own.")
+    if job.env:
+        # PATH, LD_PRELOAD, BASH_FUNC_ls%%, GIT_SSH_COMMAND and many more make another program of this one
+        names = ", ".join(sorted(job.env))
+        return _not_allowed(
+            f"Worker {policy.worker} runs {argv[0]} only without variables of the job's own: {names[:80]}."
+        )
     return None
 
 

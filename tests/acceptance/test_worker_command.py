@@ -94,7 +94,7 @@ def test_with_a_list_of_programs_only_those_run(home: Home, queue_name: str) -> 
         assert home.run(*call, "--", "echo", "a; b").stdout == "a; b\n"
         for refused, why in (
             (("--", "sh", "-c", "touch gone"), "runs only these commands: echo."),
-            (("--env", "PATH=/nowhere", "--", "echo", "x"), "runs echo only without a PATH of the job's own."),
+            (("--env", "PATH=/nowhere", "--", "echo", "x"), "runs echo only without variables of the job's own: PATH."),
         ):
             done = home.run(*call, *refused)
             assert done.returncode == 1

@@ -8,6 +8,7 @@ import pytest
 from jobrunner.cli.app import run
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.worker import settings_of, usable_cpus, warn_of_openness
+from jobrunner.config import BrokerUrl
 from jobrunner.errors import BadTarget, BadValue, JobrunnerError, OptionsClash, QueueNameTooLong, WorkerOpen
 from jobrunner.worker.settings import WorkerSettings
 
@@ -78,13 +79,46 @@ def test_only_commands_from_another_machine_are_refused(url: str, commands: bool
 def test_a_list_of_programs_is_narrow_and_what_is_no_program_is_refused() -> None:
     settings = _settings(REMOTE, allow_command=("ffmpeg", "/opt/bin/convert", "ffmpeg"))
     assert (settings.allow_commands, settings.allow_programs) == (False, ("ffmpeg", "/opt/bin/convert"))
-    for wrong in ("", "./run.sh", "bin/run", "rm -rf"):
+    for wrong in ("", "./run.sh", "bin/run", "rm -rf", "-q", "..", "wc\n"):
         with pytest.raises(BadValue, match="neither the name of a program nor its whole path"):
             _settings(allow_command=(wrong,))
     with pytest.raises(OptionsClash, match="allows every command"):
         _settings(allow_command=("ffmpeg",), allow_commands=True)
     Path("tasks.py").unlink()
     assert _settings(allow_command=("ffmpeg",)).apps == ()
+
+
+@pytest.mark.parametrize("program", ["sh", "/bin/sh", "/usr/bin/bash", "env", "xargs", "python3.11", "/usr/bin/perl"])
+def test_a_list_with_what_runs_anything_is_as_open_as_all_commands(program: str) -> None:
+    with pytest.raises(WorkerOpen):
+        _settings(REMOTE, allow_command=("wc", program))
+    assert _settings(REMOTE, allow_command=(program,), insecure=True).allow_programs == (program,)
+    assert _settings(allow_command=(program,)).allow_programs == (program,)
+
+
+def test_a_broker_of_ones_own_runs_everything_unless_a_list_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BrokerUrl, "is_local_broker", True)
+    open_one = _settings()
+    assert (open_one.allow_commands, open_one.allow_programs, open_one.allow_import) == (True, (), ("*",))
+    for listed in ({"allow_command": ("wc",)}, {"allow_import": ("billing",)}):
+        narrow = _settings(**listed)
+        assert narrow.allow_commands is False
+        assert (narrow.allow_programs, narrow.allow_import) == (
+            listed.get("allow_command", ()),
+            listed.get("allow_import", ()),
+        )
+
+
+def test_programs_may_come_from_the_file_and_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("jobrunner.toml").write_text('[worker]\nallow_command = ["wc", "a b"]\n')
+    assert run(["worker", "--url", REMOTE]) == 2
+    assert "'a b' is neither" in capsys.readouterr().err
+    Path("jobrunner.toml").unlink()
+    monkeypatch.setenv("JOBRUNNER_WORKER_ALLOW_COMMAND", "wc sh")
+    assert run(["worker", "--url", REMOTE]) == 2
+    assert "could run any command here" in capsys.readouterr().err
 
 
 def test_with_a_key_commands_from_another_machine_are_fine(

@@ -99,7 +99,17 @@ def test_a_password_is_never_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "expected"), [("localhost", True), ("127.0.0.9", True), ("[::1]", True), ("10.0.0.1", False)]
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("127.0.0.9", True),
+        ("[::1]", True),
+        ("10.0.0.1", False),
+        ("127.example.org", False),
+        ("127.0.0.1.example.org", False),
+        ("localhost.example.org", False),
+        ("localhost,127.x.org", False),
+    ],
 )
 def test_loopback_is_this_machine_only(host: str, expected: bool) -> None:
     assert parse_url(f"amqp://{host}").is_loopback is expected
