@@ -5,16 +5,18 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from jobrunner.calls import parse_target
+from jobrunner.cli.enqueue_after import Earlier
 from jobrunner.cli.enqueue_plan import Plan, is_checked, queue_of, whoami
 from jobrunner.cli.enqueue_values import absolute, checked_id
 from jobrunner.cli.kinds import parse_priority
 from jobrunner.cli.table import nearest
 from jobrunner.durations import parse_backoff, parse_duration
+from jobrunner.envelope import check_size
 from jobrunner.errors import BadValue, JobrunnerError
 from jobrunner.sources import Function, check_arguments, find_function
 from jobrunner.wishes import Wishes, build
@@ -44,11 +46,14 @@ class Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     env: dict[str, str] | None = None
     cwd: str | None = None
     stdin: str | None = None
+    after: str | list[str] | None = None
+    when: Literal["success", "failure", "end"] | None = None
 
 
-_OPTIONS = [name for name in Line.__struct_fields__ if name not in ("call", "args", "kwargs", "run", "shell")]
+_NO_OPTIONS = ("call", "args", "kwargs", "run", "shell", "after", "when")
+_OPTIONS = [name for name in Line.__struct_fields__ if name not in _NO_OPTIONS]
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
-_EXPECTED = re.compile(r"(Expected .*?)(?: - at `\$\.?(.*)`)?")
+_EXPECTED = re.compile(r"((?:Expected|Invalid) .*?)(?: - at `\$\.?(.*)`)?")
 
 
 class BadLine(JobrunnerError):
@@ -60,10 +65,14 @@ class BadLine(JobrunnerError):
 
 
 class LineReader:
-    """Makes envelopes of lines. wishes: what the command line said, which holds where a line says nothing."""
+    """Makes envelopes of lines. wishes: what the command line said, which holds where a line says nothing.
 
-    def __init__(self, wishes: Wishes) -> None:
+    earlier: what lines may wait for.
+    """
+
+    def __init__(self, wishes: Wishes, earlier: Earlier | None = None) -> None:
         self._wishes = wishes
+        self._earlier = earlier or Earlier()
         self._user = whoami()
         self._decoder = msgspec.json.Decoder(Line)
         self._lists = msgspec.json.Decoder(list[msgspec.Raw])
@@ -74,6 +83,15 @@ class LineReader:
 
     def read(self, text: bytes) -> Plan:
         """The plan of a line. Raises: BadLine, or the error that the same words would raise on the command line."""
+        line = self._decode(text)
+        wishes = self._merge(line)
+        plan = self._call(line, line.call, wishes) if line.call is not None else self._command(line, wishes)
+        check_size(plan.envelope)
+        if line.id is not None:
+            self._earlier.made(plan.envelope)
+        return plan
+
+    def _decode(self, text: bytes) -> Line:
         try:
             text.decode()
             line = self._decoder.decode(text)
@@ -82,9 +100,9 @@ class LineReader:
         given = [line.call is not None, line.run is not None, line.shell is not None]
         if sum(given) != 1:
             raise BadLine(reason="exactly one of call, run and shell must say what to run")
-        wishes = self._merge(line)
-        if line.call is not None:
-            return self._call(line, line.call, wishes)
+        return line
+
+    def _command(self, line: Line, wishes: Wishes) -> Plan:
         argv = ["/bin/sh", "-c", line.shell] if line.shell is not None else line.run or []
         if not argv or any("\0" in word for word in argv):
             raise BadLine(reason="run is empty" if not argv else "an argument holds a NUL character")
@@ -114,13 +132,14 @@ class LineReader:
         for name in _OPTIONS:
             if (value := getattr(line, name)) is not None:
                 changes |= _wish(name, value)
+        changes |= self._awaited(line)
         if not changes:
             return self._wishes
         if "job_id" in changes:
             if changes["job_id"] in self._ids:
                 raise BadLine(reason=f"the id {changes['job_id']} was used in an earlier line")
             self._ids.add(changes["job_id"])
-        if when := [name for name in ("delay_s", "at_s") if name in changes]:
+        if when := [name for name in ("delay_s", "at_s", "after") if name in changes]:
             changes = self._timed(when, changes)
         if "env" in changes:
             changes["env"] = self._wishes.env | changes["env"]
@@ -128,11 +147,23 @@ class LineReader:
             changes["tags"] = [*self._wishes.tags, *changes["tags"]]
         return replace(self._wishes, **changes)
 
+    def _awaited(self, line: Line) -> dict[str, Any]:
+        """What it waits for. Raises: BadLine, NotFound, AmbiguousId, BadValue."""
+        if line.after is not None:
+            return {"after": self._earlier.find(line.after, line.when or "success")}
+        if line.when is None:
+            return {}
+        if self._wishes.after is None:
+            raise BadLine(reason="when needs after")
+        return {"after": msgspec.structs.replace(self._wishes.after, when=line.when)}
+
     def _timed(self, when: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
         """A line that says when goes before the command line. Raises: BadLine."""
+        if "after" in changes and len(when) > 1:
+            raise BadLine(reason="after says when as well, so delay and at have no place")
         if len(when) > 1:
             raise BadLine(reason="delay and at both say when")
-        if self._wishes.after is not None:
+        if "after" not in changes and self._wishes.after is not None:
             raise BadLine(reason="--after says when as well, so delay and at have no place")
         return {"delay_s": None, "at_s": None} | changes
 

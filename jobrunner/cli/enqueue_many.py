@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobrunner.cli import out
+from jobrunner.cli.enqueue_after import Earlier
 from jobrunner.cli.enqueue_lines import LineReader
 from jobrunner.cli.enqueue_one import describe, show_dry_run
 from jobrunner.cli.enqueue_plan import wishes_of
@@ -16,7 +17,7 @@ from jobrunner.cli.lines import chunks_of_lines, opened
 from jobrunner.cli.shared import Shared
 from jobrunner.client import Client
 from jobrunner.durations import format_about
-from jobrunner.envelope import Envelope, check_size
+from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError, WaitTimeout
 from jobrunner.watch import Watch
 
@@ -30,8 +31,8 @@ def enqueue_many(shared: Shared, options: Mapping[str, Any]) -> int:
     if options["wait"]:
         wishes = replace(wishes, run=f"batch-{secrets.token_hex(4)}")
     report = Report(shared, is_waiting=options["wait"], is_strict=options["strict"])
-    batch = _Batch(shared, LineReader(wishes), report)
-    with opened(options["from"]) as handle:
+    with opened(options["from"]) as handle, Earlier(shared) as earlier:
+        batch = _Batch(shared, LineReader(wishes, earlier), report, earlier)
         if options["dry_run"]:
             asyncio.run(batch.dry_run(handle))
             return report.conclude()
@@ -53,11 +54,13 @@ def enqueue_many(shared: Shared, options: Mapping[str, Any]) -> int:
 class _Batch:
     """Reads chunks of lines and queues each chunk before it reads on: memory is flat, a slow pipe is never held up."""
 
-    def __init__(self, shared: Shared, reader: LineReader, report: Report) -> None:
+    def __init__(self, shared: Shared, reader: LineReader, report: Report, earlier: Earlier) -> None:
         self._shared = shared
         self._reader = reader
         self._report = report
+        self._earlier = earlier
         self._number = 0
+        self._held: Envelope | None = None  # read, and it waits for a job that is still on its way
 
     async def alone(self, handle: int) -> None:
         """Queue them all."""
@@ -89,13 +92,13 @@ class _Batch:
     async def dry_run(self, handle: int) -> None:
         """Check every line and show what would be published."""
         async for lines in chunks_of_lines(handle):
+            await self._earlier.catch_up(lines)
             for text in lines:
                 self._number += 1
                 if not text.strip():
                     continue
                 try:
                     plan = self._reader.read(text)
-                    check_size(plan.envelope)
                 except JobrunnerError as exc:
                     self._report.skipped(self._number, exc)
                     continue
@@ -115,23 +118,47 @@ class _Batch:
 
     async def _enqueue(self, client: Client, handle: int) -> None:
         async for lines in chunks_of_lines(handle):
-            await client.enqueue_many(self._envelopes(lines), self._report.answered)
+            await self._earlier.catch_up(lines)
+            left = iter(lines)
+            # more than once only where a line waits for one right before it: whether that is there must be known first
+            while True:
+                await client.enqueue_many(self._envelopes(left), self._answered)
+                if self._held is None:
+                    break
             self._report.flush()
             if self._report.is_stopped:
                 return
 
-    def _envelopes(self, lines: list[bytes]) -> Iterator[Envelope]:
+    def _answered(self, envelope: Envelope, error: JobrunnerError | None) -> None:
+        self._earlier.answered(envelope, error)
+        self._report.answered(envelope, error)
+
+    def _envelopes(self, lines: Iterator[bytes]) -> Iterator[Envelope]:
+        while (envelope := self._held or self._next(lines)) is not None:
+            self._held = None if self._earlier.is_ready(envelope) else envelope
+            if self._held is not None:
+                return
+            try:
+                self._earlier.check(envelope)
+            except JobrunnerError as exc:
+                self._earlier.answered(envelope, exc)
+                self._report.skipped(self._number, exc)
+            else:
+                self._report.expect(self._number)
+                yield envelope
+            if self._report.is_stopped:
+                return
+
+    def _next(self, lines: Iterator[bytes]) -> Envelope | None:
+        """The job of the next line that is one; None: there is none, or `--strict` stops here."""
         for text in lines:
             self._number += 1
             if not text.strip():
                 continue
             try:
-                plan = self._reader.read(text)
-                check_size(plan.envelope)
+                return self._reader.read(text).envelope
             except JobrunnerError as exc:
                 self._report.skipped(self._number, exc)
                 if self._report.is_stopped:
-                    return
-                continue
-            self._report.expect(self._number)
-            yield plan.envelope
+                    break
+        return None

@@ -1,5 +1,6 @@
 """Jobs that wait for other jobs, as a person sees them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,30 @@ def test_a_job_runs_after_those_that_it_waits_for(cli: Commands, queue_name: str
     assert "no live worker" in cli.json("show", "--why", late)["why"]["text"]
     with WorkerProcess(cli, "-q", queue_name):
         cli.run("wait", late, "--timeout", "30s")
+
+
+def test_lines_of_a_file_wait_for_lines_before_them_and_for_known_jobs(cli: Commands, queue_name: str) -> None:
+    before = enqueue(cli, queue_name, "tasks:add", "1", "1")
+    ids = ["k7f2m9xq4tzd8w1r", "h4m2x0v81srqn5k3", "p3h8w2acp3h8w2ac"]
+    lines = [
+        {"call": "tasks:add", "args": [1, 2], "id": ids[0]},
+        {"call": "tasks:add", "args": [3, 4], "id": ids[1], "after": ids[0]},
+        {"call": "tasks:add", "args": [5, 6], "after": [ids[1], before[:8]], "when": "end"},
+        {"run": ["true"], "id": ids[2], "queue": "amq.reserved"},
+        {"run": ["true"], "after": ids[2]},
+        {"run": ["true"], "after": "0000"},
+    ]
+    done = cli.run("enqueue", "-q", queue_name, "--from", "-", stdin="\n".join(map(json.dumps, lines)), code=5)
+    queued = done.stdout.split()
+    assert (queued[:2], len(queued)) == (ids[:2], 3)
+    told = done.stderr.splitlines()
+    assert told[0].startswith("line 4: ")
+    assert told[1].startswith(f"line 5: No job starts with '{ids[2]}'.")
+    assert told[2].startswith("line 6: No job starts with '0000'.")
+    assert [state(cli, each) for each in queued] == ["queued", "waiting", "waiting"]
+    with WorkerProcess(cli, "-q", queue_name, "--burst") as worker:
+        assert worker.process.wait(40) == 0
+    assert [cli.run("result", each).stdout for each in queued] == ["3\n", "7\n", "11\n"]
 
 
 def test_a_job_that_waits_can_be_cancelled_with_and_without_workers(cli: Commands, queue_name: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrunner.cli.app import run
+from jobrunner.cli.enqueue_after import Earlier
 from jobrunner.cli.enqueue_lines import LineReader
+from jobrunner.cli.enqueue_many import _Batch
 from jobrunner.cli.enqueue_plan import Plan
 from jobrunner.cli.enqueue_report import Report
-from jobrunner.cli.lines import chunks_of_lines
+from jobrunner.cli.lines import chunks_of_lines, opened
 from jobrunner.cli.shared import Shared
-from jobrunner.envelope import Envelope
+from jobrunner.envelope import After, Envelope
 from jobrunner.errors import BadDuration, JobrunnerError, QueueRefused, Unroutable
 from jobrunner.outcome import Error
 from jobrunner.watch import End
@@ -90,6 +93,11 @@ def test_what_a_line_does_not_say_the_command_line_says() -> None:
         ('{"call":"t:f","timeout":"5 mins"}', "'5 mins' is not a duration."),
         ('{"call":"nothing"}', "'nothing' does not name a function. Functions are named by module: tasks:resize"),
         ('{"run":["x"],"id":"x"}', "'x' is not a job id."),
+        ('{"run":["x"],"when":"end"}', "when needs after"),
+        ('{"run":["x"],"after":"k7f2","when":"now"}', "when: invalid enum value 'now'"),
+        ('{"run":["x"],"after":[]}', "--after names no job."),
+        ('{"run":["x"],"after":"k7f2m9xq4tzd8w1r"}', "No job starts with 'k7f2m9xq4tzd8w1r'."),
+        ('{"run":["x"],"after":"run:r"}', "There is no run 'r'."),
     ],
 )
 def test_a_line_that_is_no_job_says_why(line: str, why: str) -> None:
@@ -108,6 +116,77 @@ def test_an_id_may_be_used_once() -> None:
     reader.read(b'{"shell":"x","id":"k7f2m9xq4tzd8w1r"}')
     with pytest.raises(JobrunnerError, match="was used in an earlier line"):
         reader.read(b'{"shell":"x","id":"k7f2m9xq4tzd8w1r"}')
+
+
+FIRST = "k7f2m9xq4tzd8w1r"
+OTHER = "h4m2x0v81srqn5k3"
+
+
+def test_a_line_may_wait_for_an_earlier_one() -> None:
+    reader = LineReader(Wishes(delay_s=60, after=None))
+    first = reader.read(f'{{"shell":"x","id":"{FIRST}"}}'.encode()).envelope.job
+    reader.read(f'{{"shell":"x","id":"{OTHER}"}}'.encode())
+    found = reader.read(f'{{"shell":"y","after":["{FIRST}","{OTHER}"],"when":"end"}}'.encode()).envelope
+    assert found.job.after == After(jobs={FIRST: 0, OTHER: 0}, when="end", since=first.iat)
+    assert not found.state.not_before_ms
+    assert reader.read(f'{{"shell":"y","after":"{FIRST},{OTHER}"}}'.encode()).envelope.job.after is not None
+    with pytest.raises(JobrunnerError, match="after says when as well"):
+        reader.read(f'{{"shell":"y","after":"{FIRST}","delay":1}}'.encode())
+
+
+def test_what_a_line_waits_for_goes_before_what_the_command_line_says() -> None:
+    wishes = Wishes(after=After(jobs={OTHER: 1}, since=5.0))
+    assert _read({"run": ["x"], "when": "failure"}, wishes).envelope.job.after == After(
+        jobs={OTHER: 1}, when="failure", since=5.0
+    )
+    reader = LineReader(wishes)
+    reader.read(f'{{"shell":"x","id":"{FIRST}"}}'.encode())
+    found = reader.read(f'{{"shell":"x","after":"{FIRST}"}}'.encode()).envelope.job.after
+    assert found is not None
+    assert found.jobs == {FIRST: 0}
+    with pytest.raises(JobrunnerError, match="--after says when as well"):
+        reader.read(b'{"shell":"x","delay":1}')
+
+
+class OneByOne:
+    """In the broker's place: answers once its input is at its end, and refuses what has no place."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[str]] = []
+
+    async def enqueue_many(self, envelopes: Iterator[Envelope], on_answer: Callable[..., None]) -> None:
+        batch = list(envelopes)
+        self.sent.append([envelope.job.argv[0] for envelope in batch if envelope.job.argv])
+        for envelope in batch:
+            error = Unroutable(queue="full", user="u") if envelope.job.queue == "full" else None
+            on_answer(envelope, error)
+
+
+def test_what_waits_for_a_line_that_the_broker_refused_is_not_queued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        {"run": ["a"], "id": FIRST},
+        {"run": ["b"], "id": OTHER, "queue": "full"},
+        {"run": ["c"], "after": FIRST, "id": "p3h8w2acp3h8w2ac"},
+        {"run": ["d"], "after": OTHER, "id": "p3h8w2acp3h8w2ad"},
+        {"run": ["e"], "after": "p3h8w2acp3h8w2ad"},
+        {"run": ["f"], "after": ["p3h8w2acp3h8w2ac", FIRST]},
+        {"run": ["g"]},
+    ]
+    path = tmp_path / "lines"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    earlier, broker = Earlier(), OneByOne()
+    report = Report(Shared(), is_waiting=False, is_strict=False)
+    batch = _Batch(Shared(), LineReader(Wishes(), earlier), report, earlier)
+    with opened(str(path)) as handle:
+        asyncio.run(batch._enqueue(broker, handle))  # type: ignore[arg-type]
+    # what waits for a line is sent once that line is confirmed, and not before
+    assert broker.sent == [["a", "b"], ["c"], ["f", "g"]]
+    assert (report.queued, report.refused, report.bad_lines) == (4, 1, 2)
+    told = capsys.readouterr().err
+    assert f"line 4: It waits for {OTHER}, which was not queued; skipped" in told
+    assert "line 5: It waits for p3h8w2acp3h8w2ad, which was not queued; skipped" in told
 
 
 @given(st.binary(max_size=60))
