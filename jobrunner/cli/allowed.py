@@ -40,12 +40,15 @@ def check_open(url: BrokerUrl, *, allows_commands: bool, insecure: bool) -> None
 
 
 def check_import_prefixes(prefixes: Sequence[str]) -> None:
-    """Raises: BadValue for a prefix that opens everything, or the standard library."""
+    """Raises: BadValue for a prefix that opens everything, the standard library, or what runs the jobs."""
     for prefix in prefixes:
         if not is_task_name(f"{prefix}:f"):
             raise BadValue(problem=f"'{prefix}' is not the name of a module.", hint="--allow-import mypackage.jobs")
         if prefix.partition(".")[0] in sys.stdlib_module_names:
             problem = f"--allow-import {prefix} would open the standard library."
+            raise BadValue(problem=problem, hint="--allow-import mypackage.jobs")
+        if prefix.partition(".")[0] in ("jobrunner", "__main__"):
+            problem = f"--allow-import {prefix} would open jobrunner itself."
             raise BadValue(problem=problem, hint="--allow-import mypackage.jobs")
 
 

@@ -150,7 +150,9 @@ def warn_of_openness(shared: Shared, settings: "WorkerSettings") -> None:
     if url.is_loopback:
         return
     if url.ring is None:
-        what = "which of its functions run" if not settings.allow_commands else "which commands run here"
+        what = "which of its functions run"
+        if settings.allow_commands or settings.allow_programs:
+            what = "which commands run here" if settings.allow_commands else "which of its functions and programs run"
         shared.warn(f"Jobs from {url.host} are not signed: whoever can publish there chooses {what}.")
     if not url.tls:
         shared.warn(f"Passwords and jobs cross the network to {url.host} in the clear. amqps:// encrypts.")

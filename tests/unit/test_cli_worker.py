@@ -141,6 +141,8 @@ def test_a_broker_elsewhere_is_warned_of_and_one_here_is_not(capsys: pytest.Capt
     )
     warn_of_openness(Shared(), _settings("amqps://rabbit.prod/jobs", allow_commands=True, insecure=True))
     assert len(capsys.readouterr().err.splitlines()) == 1
+    warn_of_openness(Shared(), _settings("amqps://rabbit.prod/jobs", allow_command=("wc",)))
+    assert capsys.readouterr().err.endswith("chooses which of its functions and programs run.\n")
     warn_of_openness(Shared(), _settings("amqp://127.0.0.1"))
     assert capsys.readouterr().err == ""
 
@@ -150,7 +152,25 @@ def test_a_broker_elsewhere_is_warned_of_and_one_here_is_not(capsys: pytest.Capt
     [
         ({"allow_import": ("os",)}, BadValue),
         ({"allow_import": ("os.path",)}, BadValue),
-        ({"allow_import": ("*",)}, BadValue),
+        *[
+            ({"allow_import": (prefix,)}, BadValue)
+            for prefix in (
+                "*",
+                "..",
+                "../x",
+                ".tasks",
+                "tasks.",
+                "t\u0430sks",
+                "\uff54asks",
+                "a/b",
+                "tasks:f",
+                "tasks\n",
+            )
+        ],
+        *[
+            ({"allow_import": (prefix,)}, BadValue)
+            for prefix in ("builtins", "__main__", "jobrunner", "jobrunner.execution")
+        ],
         ({"allow_import": ("",)}, BadValue),
         ({"app": ("tasks.py",)}, BadValue),
         ({"app": ("a/b",)}, BadValue),
