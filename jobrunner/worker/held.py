@@ -7,8 +7,15 @@ import msgspec
 from jobrunner import events
 from jobrunner.broker import topology
 from jobrunner.broker.delivery import Delivery
+from jobrunner.broker.message import signature_of
+from jobrunner.config import BrokerUrl
 from jobrunner.envelope import Envelope, Job
+from jobrunner.signing import Refused
+from jobrunner.worker import admission
 from jobrunner.workflow import Subject
+
+_NO_POLICY: Final = admission.Policy(worker="")
+"""Whatever the job is: whether it may run is for who gets it later."""
 
 
 class Held(msgspec.Struct):
@@ -16,6 +23,17 @@ class Held(msgspec.Struct):
 
     envelope: Envelope
     delivery: Delivery
+
+
+def envelope_of(delivery: Delivery, url: BrokerUrl) -> Envelope | admission.Unreadable:
+    """The job in a message. With keys it must be signed, for the queue that it will go to."""
+    got = admission.read(delivery, _NO_POLICY)
+    if isinstance(got, admission.Unreadable):
+        return got
+    signature = signature_of(url, got.job.queue, delivery)
+    if isinstance(signature, Refused):
+        return admission.unreadable(delivery, signature.reason, signature.message)
+    return msgspec.structs.replace(got, signature=signature)
 
 
 def slim(envelope: Envelope) -> Envelope:

@@ -175,6 +175,12 @@ def worker_started(settings: WorkerSettings, server_version: str, functions: int
     )
 
 
+def waiting_refused(error: str) -> None:
+    """The broker does not let this worker look after waiting jobs."""
+    text = "This user may not look after jobs that wait for others; other workers do, if there are any."
+    say(logging.WARNING, "waiting.refused", text, error=error)
+
+
 def worker_stopped(done: int, handed_back: int) -> None:
     """The last line."""
     text = f"Stopped: {done} done, {handed_back} handed back."

@@ -5,20 +5,16 @@ It binds to those ends before it reads in the ledger what has happened before: n
 can be found out again, so nothing is lost with it: the broker gives what it held to the next worker.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
-
-import msgspec
 
 from jobrunner import events
 from jobrunner.broker import topology
 from jobrunner.broker.catchup import CatchUp
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.delivery import Delivery
-from jobrunner.broker.message import signature_of
 from jobrunner.broker.stream import Record
 from jobrunner.broker.waiting import (
     SLOT,
@@ -33,9 +29,8 @@ from jobrunner.envelope import After, Envelope
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Cancelled, Expired, Release, Renew, Verdict
 from jobrunner.retry import Limits
-from jobrunner.signing import Refused
 from jobrunner.worker import admission, journal
-from jobrunner.worker.held import RUN_KINDS, Held, keys_of, slim
+from jobrunner.worker.held import RUN_KINDS, Held, envelope_of, keys_of, slim
 from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.tombstones import Tombstones
@@ -74,7 +69,6 @@ class Waiting:
         self._tombstones = tombstones
         self._post = post
         self._refuse = refuse
-        self._policy = admission.Policy(worker="")  # whatever it is: whether it may run is for who gets it later
         self._book = Book()
         self._copies: dict[str, Key] = {}
         self._released: set[Key] = set()
@@ -105,8 +99,7 @@ class Waiting:
     def _refused(self, text: str) -> None:
         if not self._has_told:
             self._has_told = True
-            sentence = "This user may not look after jobs that wait for others; other workers do, if there are any."
-            journal.say(logging.WARNING, "waiting.refused", sentence, error=text)
+            journal.waiting_refused(text)
 
     def close(self) -> None:
         """Leave it to the next worker. What is being settled goes on; should it be too late, that one does it again."""
@@ -116,7 +109,7 @@ class Waiting:
     # --- jobs come --------------------------------------------------------------------------------------------------
 
     def _take(self, delivery: Delivery) -> None:
-        got = self._read(delivery)
+        got = envelope_of(delivery, self._connection.url)
         if isinstance(got, admission.Unreadable):
             self._refuse(got, delivery)
             return
@@ -137,16 +130,6 @@ class Waiting:
             self._copies[got.job.id] = got.key
             self._listen(self._book.add(got.job.id, got.job.after), got.job.after)
             self._decide(got.job.id)
-
-    def _read(self, delivery: Delivery) -> Envelope | admission.Unreadable:
-        """The job in a message. With keys it must be signed, for the queue that it will go to."""
-        got = admission.read(delivery, self._policy)
-        if isinstance(got, admission.Unreadable):
-            return got
-        signature = signature_of(self._connection.url, got.job.queue, delivery)
-        if isinstance(signature, Refused):
-            return admission.unreadable(delivery, signature.reason, signature.message)
-        return msgspec.structs.replace(got, signature=signature)
 
     def _renew(self, envelope: Envelope, delivery: Delivery) -> None:
         """Put it at the end of its queue as a new message. Should this worker be killed over it, there are two, and the
