@@ -7,10 +7,15 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /src
+RUN python -m venv --without-pip /opt/jobrunner
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_PYTHON=/opt/jobrunner/bin/python
+COPY requirements.lock ./
+RUN pip install --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY jobrunner jobrunner
-RUN python -m venv --without-pip /opt/jobrunner \
-    && pip --python /opt/jobrunner/bin/python install --no-cache-dir --disable-pip-version-check .
+RUN pip install --no-deps .
 
 FROM python:3.13-slim
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin jobrunner

@@ -14,7 +14,7 @@ BROKER ?= local
 
 .DEFAULT_GOAL := help
 .PHONY: help setup rabbitmq demo test test-failed check fmt fmt-check lint types imports pages unit process broker acceptance docs \
-	stress test-matrix chaos chaos-mutants audit-deps bench clean
+	stress test-matrix chaos chaos-mutants audit-deps lock bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ test: $(DEV) rabbitmq ## every test but the stress tests, JOBS=3 at a time
 test-failed: $(DEV) rabbitmq ## again, one by one, what failed in the last run
 	$(PYTEST) --last-failed --last-failed-no-failures none $(TESTS)
 
-check: fmt-check lint types imports pages unit ## what needs no broker: format, lint, types, imports, pages, unit tests
+check: fmt-check lint types imports pages unit audit-deps ## what needs no broker: format, lint, types, imports, pages, unit tests, advisories
 
 fmt: $(DEV) ## format the code
 	$(VENV)/bin/ruff format .
@@ -94,10 +94,15 @@ chaos-mutants: $(DEV) rabbitmq ## the same, with workers that are broken on purp
 stress: $(DEV) rabbitmq ## minutes of kills and cuts; nothing may be lost
 	$(PYTEST) tests/stress
 
-audit-deps: $(DEV) ## known vulnerabilities in what is installed; asks PyPI's advisory service
-	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet pip-audit; }
-	@$(PYTHON) -m pip freeze --exclude-editable >.audit/installed.txt
-	.audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement .audit/installed.txt
+audit-deps: $(DEV) ## known vulnerabilities in what is locked or installed, asked of PyPI; says so where it cannot ask
+	@$(PYTHON) scripts/audit.py
+
+lock: $(DEV) ## renew requirements.lock, with which the image is built: the newest versions, by their hashes
+	@test -x .audit/bin/pip-compile || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet pip-tools; }
+	@.audit/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file .audit/new.lock pyproject.toml
+	@{ echo '# Written by `make lock` from pyproject.toml: what the image of the Dockerfile holds, by hash.'; cat .audit/new.lock; } \
+		>requirements.lock
 
 bench: $(BENCH) rabbitmq ## measure beside other runners and write docs/performance.md: ten minutes on an idle machine
 	@.venv-bench/bin/python bench/run.py --write

@@ -91,13 +91,13 @@ def _show(shared: Shared, report: "Report") -> None:
         mark = shared.mark("✗" if report.lost else "✓")
         out.emit(f"{mark} lost {report.lost:,}")
         for line in _sums(report):
-            out.emit(f"  {line}")
+            out.emit(f"  {out.printable(line)}")
         for one in report.findings:
             out.emit(f"{one.id[:8]}  {one.kind.replace('_', ' ')}: {out.printable(one.text)}")
     else:
         out.emit(f"lost {report.lost}")
         for line in _sums(report):
-            out.emit(line)
+            out.emit(out.printable(line))
         for one in report.findings:
             out.emit("\t".join((one.id, one.kind, out.cell(one.text))))
     for note in report.notes:

@@ -97,7 +97,7 @@ def _dry_run(shared: Shared, rows: Sequence["JobRow"], what: str) -> int:
     if shared.json:
         out.emit_json({"dry_run": True, "jobs": [{"id": row.id, "outcome": row.state} for row in rows]})
     elif sys.stdout.isatty():
-        out.emit(f"would {what}")
+        out.emit(f"would {out.printable(what)}")
     else:
         for row in rows:
             out.emit(row.id)

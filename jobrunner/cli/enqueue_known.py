@@ -102,7 +102,8 @@ class _Known:
         else:
             arrow = out.plain("→", sys.stdout)
             call = f"  {out.printable(row.name)}" if row.name else ""
-            out.emit(f"{shared.mark('✓')} {row.short_id}{call}  {arrow} {row.queue}, known already: {row.state}")
+            where = f"{arrow} {out.printable(row.queue)}"
+            out.emit(f"{shared.mark('✓')} {row.short_id}{call}  {where}, known already: {row.state}")
             shared.talk(f"  Nothing was queued. Look:  jobrunner show {prefix(row.id)}")
 
     async def end(self) -> End:

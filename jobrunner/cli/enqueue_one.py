@@ -134,7 +134,7 @@ class _One:
             due = f", {shown_after(job.after)}" if job.after is not None else due
             shown = out.printable(self._plan.shown)
             arrow = out.plain("→", sys.stdout)
-            out.emit(f"{self._shared.mark('✓')} {job.id[:8]}  {shown}  {arrow} {job.queue}{due}{note}")
+            out.emit(f"{self._shared.mark('✓')} {job.id[:8]}  {shown}  {arrow} {out.printable(job.queue)}{due}{note}")
             if self._consumers != 0:
                 self._shared.talk(f"  Follow it:  jobrunner logs -f {prefix(job.id)}")
         self._warn()

@@ -25,6 +25,7 @@ MARKS: Final = {
 """Marks and their form where the locale is not UTF-8."""
 
 _BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+_COLOR: Final = re.compile(r"(\x1b\[[0-9;]*m)")
 _NOT_IN_JSON: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _COLORS = {"✓": "green", "✗": "red", "↻": "yellow", "●": "cyan", "!": "yellow", "⇠": "yellow", "⊘": "yellow"}
@@ -90,8 +91,10 @@ def emit(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line of talk, to stderr."""
+    """A line of talk, to stderr. Of its control characters only our colours and line breaks count."""
     sys.stdout.flush()
+    if not text.isprintable():
+        text = "".join(part if _COLOR.fullmatch(part) else printable(part, keep="\n") for part in _COLOR.split(text))
     sys.stderr.write(plain(text, sys.stderr) + "\n")
     sys.stderr.flush()
 

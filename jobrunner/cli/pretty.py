@@ -35,7 +35,7 @@ class PrettyFormatter(logging.Formatter):
         """The line, or the lines of a banner."""
         action = action_of(record)
         if action == "worker.started":
-            text = "\n".join(self._banner(record))
+            text = "\n".join(map(out.printable, self._banner(record)))
         elif action.startswith("worker."):
             text = out.printable(record.getMessage())
         elif action.startswith("job."):

@@ -78,7 +78,7 @@ def declare_queues(
         out.emit_json({"created": report.created, "present": report.present, "differ": report.differ})
     else:
         for name in report.created:
-            out.emit(f"{shared.mark('✓')} created {name}" if sys.stdout.isatty() else name)
+            out.emit(f"{shared.mark('✓')} created {out.printable(name)}" if sys.stdout.isatty() else name)
         shared.talk(f"{len(report.created)} created, {report.present} were there.")
         for sentence in report.differ:
             out.say(f"{out.mark('✗', shared.color, sys.stderr)} {sentence}")
@@ -158,5 +158,7 @@ def purge_queue(shared: Shared, name: str, *, dry_run: bool, yes: bool) -> int:
     if shared.json:
         out.emit_json({"queue": name, "purged": done})
     else:
-        out.emit(f"{shared.mark('✓')} removed {done:,} from {name}" if sys.stdout.isatty() else str(done))
+        out.emit(
+            f"{shared.mark('✓')} removed {done:,} from {out.printable(name)}" if sys.stdout.isatty() else str(done)
+        )
     return 0

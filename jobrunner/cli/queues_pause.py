@@ -38,7 +38,7 @@ def change(shared: Shared, queue: str, *, paused: bool, for_s: float | None = No
     elif paused:
         out.emit(f"{shared.mark('✓')} {out.printable(f'{queue} is {pause_words(word, now)}')}")
         shared.talk("  What runs goes on; queued jobs wait safely.")
-        shared.talk(f"  End it:  {resume_command(queue)}")
+        shared.talk(f"  End it:  {out.printable(resume_command(queue))}")
     else:
         out.emit(f"{shared.mark('✓')} {out.printable(queue)} is consumed again")
     return 0

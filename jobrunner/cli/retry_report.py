@@ -42,7 +42,7 @@ class Report:
             documents += [{"id": job_id, "chain": None, "error": reason} for job_id, reason in alone.items()]
             out.emit_json({"dry_run": True, "jobs": documents})
         elif self._is_shown:
-            out.emit(f"would {what}".rstrip(","))
+            out.emit(f"would {out.printable(what)}".rstrip(","))
         else:
             for row in good:
                 out.emit(row.id)

@@ -87,10 +87,10 @@ def nothing(store: "Store", words: Sequence[str]) -> str:
     if len(words) == 1 and words[0].startswith("state:") and "," not in words[0]:
         state = words[0].removeprefix("state:")
         return _LONE.get(state, f"Nothing is {state}.")
-    sentence = f"No job matches {' '.join(words)}."
+    sentence = f"No job matches {out.printable(' '.join(words))}."
     if any("queue:" in word for word in words):
         queues = sorted(row.queue for row in store.counts(time.time()) if row.queue)
-        sentence += f" Queues with jobs: {', '.join(queues)}" if queues else ""
+        sentence += f" Queues with jobs: {out.printable(', '.join(queues))}" if queues else ""
     return sentence
 
 

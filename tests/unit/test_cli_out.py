@@ -91,3 +91,8 @@ def test_colour_follows_the_option_then_the_environment_then_the_terminal(
 
 def test_times_are_rfc_3339_in_utc() -> None:
     assert out.iso(1_795_258_801.25) == "2026-11-21T11:00:01.250Z"
+
+
+def test_talk_has_colours_and_lines_but_no_other_control(capsys: pytest.CaptureFixture[str]) -> None:
+    out.say("\x1b[31mred\x1b[0m \x1b[2J \x1b]0;x\x07\nnext \x9b1m \u202e")
+    assert capsys.readouterr().err == "\x1b[31mred\x1b[0m \\x1b[2J \\x1b]0;x\\x07\nnext \\x9b1m \\u202e\n"
