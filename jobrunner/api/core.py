@@ -98,7 +98,7 @@ class BrokerCore:
     async def enqueue(self, call: Call[object], options: Options) -> Ticket:
         """Queue one job; its ticket once it is confirmed. Raises: why it is not."""
         heard = await self._ends.hear(options.run)
-        envelope = call.seal(options, self.run, self._client.by)
+        envelope = call.seal(options, self.run, self._client.by, options.number())
         ticket = self._ends.expect(envelope.job.id, heard, options.run)
         (answer,) = await self._outbox.put([envelope])
         if answer is not None:
@@ -124,7 +124,8 @@ class BrokerCore:
         """Each with its answer, also those that cannot be sent at all."""
         sealed: list[Envelope | JobrunnerError] = []
         shared: Wishes | None = None
-        for seq, call in enumerate(calls, start=number):
+        for place, call in enumerate(calls, start=number):
+            seq = options.number(place)
             try:
                 if call.given is not NONE_GIVEN:
                     sealed.append(call.seal(options, self.run, self._client.by, seq))

@@ -13,6 +13,7 @@ from jobrunner.api.sync import Client
 
 if TYPE_CHECKING:
     from jobrunner.api.core import Core
+    from jobrunner.api.ends import Ticket
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,9 +26,10 @@ class JobrunnerExecutor(futures.Executor):
     are queued at once, and as many run as there are processes in workers.
     client: whose connection and options are used; it stays open. None: one of its own, closed by `shutdown`.
 
-    Functions are found by name, arguments and results are JSON. A job that fails makes `future.result()` raise
-    JobFailed, which has the class and traceback of what the function raised, not that exception itself.
-    `future.cancel()` cancels the job, also where it runs. An `async def` gives what it returns.
+    Functions are found by name, arguments and results are JSON; what an `initializer` did stands in their module. A job
+    that fails makes `future.result()` raise JobFailed, which has the class and traceback of what the function raised,
+    not that exception itself. `future.cancel()` cancels the job, also where it runs. An `async def` gives what it
+    returns.
     """
 
     def __init__(self, max_workers: int | None = None, *, client: Client | None = None) -> None:
@@ -38,6 +40,7 @@ class JobrunnerExecutor(futures.Executor):
         self._is_own = client is None
         self._lock = threading.Lock()
         self._open: set[futures.Future[Any]] = set()
+        self._queueing: set[futures.Future[None]] = set()
         self._cancels: set[futures.Future[Any]] = set()
         self._is_shut = False
 
@@ -52,37 +55,54 @@ class JobrunnerExecutor(futures.Executor):
             if self._is_shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._open.add(future)
+        # who waits for futures learns of a cancel at once, and not only when its job has ended
+        future.add_done_callback(lambda done: self._claims(done) if done.cancelled() else None)
         try:
-            self._client.start(lambda core: self._in_turn(core, made, future))
+            self._client.start(lambda core: self._follow(core, made, future))
         except BaseException:
             self._open.discard(future)
             raise
         return future
 
-    async def _in_turn(self, core: "Core", made: Call[Any], future: "futures.Future[Any]") -> None:
-        async with self._places or contextlib.nullcontext():
-            if future.cancelled():  # while it waited for its turn
-                self._open.discard(future)
-            else:
-                await self._follow(core, made, future)
+    def _claims(self, future: futures.Future[Any]) -> bool:
+        """Whether its outcome may be set: once, and not if it was cancelled."""
+        with self._lock:
+            if future not in self._open:
+                return False
+            self._open.discard(future)
+        return future.set_running_or_notify_cancel()
 
     async def _follow(self, core: "Core", made: Call[Any], future: "futures.Future[Any]") -> None:
         try:
-            ticket = await core.enqueue(made, self._client.own_options)
-            future.add_done_callback(lambda done: self._cancelled(ticket.id) if done.cancelled() else None)
-            value = value_of(await ticket.ended())
+            async with self._places or contextlib.nullcontext():
+                ticket = await self._enqueue(core, made, future)
+                if ticket is None:
+                    return
+                value = value_of(await ticket.ended())
         except asyncio.CancelledError:
-            if future.set_running_or_notify_cancel():
+            if self._claims(future):
                 future.set_exception(RuntimeError("the client was closed before the job ended; the job goes on"))
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it was, it is the future's
-            if future.set_running_or_notify_cancel():
+            if self._claims(future):
                 future.set_exception(exc)
         else:
-            if future.set_running_or_notify_cancel():
+            if self._claims(future):
                 future.set_result(value)
+
+    async def _enqueue(self, core: "Core", made: Call[Any], future: "futures.Future[Any]") -> "Ticket | None":
+        """None: it was cancelled while it waited for its turn."""
+        queueing: futures.Future[None] = futures.Future()
+        self._queueing.add(queueing)  # before the look: a `shutdown` that cancels it later knows that a job may come
+        try:
+            if future.cancelled():
+                return None
+            ticket = await core.enqueue(made, self._client.own_options)
+            future.add_done_callback(lambda done: self._cancelled(ticket.id) if done.cancelled() else None)
+            return ticket
         finally:
-            self._open.discard(future)
+            self._queueing.discard(queueing)
+            queueing.set_result(None)
 
     def _cancelled(self, job_id: str) -> None:
         if cancelling := self._client.start(lambda core: core.cancel(job_id, "its future was cancelled")):
@@ -100,9 +120,9 @@ class JobrunnerExecutor(futures.Executor):
         if cancel_futures:
             for future in left:
                 future.cancel()
+            futures.wait(self._queueing.copy())
         futures.wait(self._cancels.copy())
         if wait:
-            # a cancelled future is done for its owner; `futures.wait` would wait for the end of its job
-            futures.wait([future for future in left if not future.cancelled()])
+            futures.wait(left)
         if self._is_own:
             self._client.close()

@@ -75,7 +75,7 @@ class InlineCore:
 
     async def enqueue(self, call: Call[object], options: Options, seq: int | None = None) -> Ticket:
         """Run it. Raises: NotACall for a command; those have no place in a test's own process."""
-        envelope = call.seal(options, self.run, USER, seq)
+        envelope = call.seal(options, self.run, USER, options.number(seq))
         if envelope.job.argv is not None:
             raise NotACall(what=call.shown, reason="inline jobs are functions, not commands.", hint="jobrunner_broker")
         ticket = Ticket(envelope.job.id)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from jobrunner.api.ends import Ticket, end_in
@@ -30,6 +31,7 @@ class Members(Generic[H]):
         self.is_new = name is not None
         self.asked = None if resume else 1  # how many jobs of it are wanted from the ledger; None: all
         self._began_s = time.time()
+        self._numbers = count()
 
     def __str__(self) -> str:
         return f"{self.run}: {len(self.handles)} jobs{', sealed' if self.is_sealed else ''}"
@@ -42,6 +44,7 @@ class Members(Generic[H]):
         if rows and self.asked is not None:
             raise RunExists(run=self.run, hint=f"client.group({self.run!r}, resume=True) · another name")
         self.is_new = False
+        self._numbers = count(1 + max((row.seq for row in rows if row.seq is not None), default=-1))
         for row in rows:
             ticket = Ticket(row.id, self.run)
             ticket.at_s = row.created_at or self._began_s
@@ -56,8 +59,8 @@ class Members(Generic[H]):
             raise RuntimeError(f"the group {self.run} is sealed: no job is added to it any more")
 
     def options(self, base: Options) -> Options:
-        """Those of the next members."""
-        return replace(base, run=self.run, first=len(self.handles))
+        """Those of the next members. Each has its own number, also from several threads at once."""
+        return replace(base, run=self.run, numbers=self._numbers)
 
     def after(self, when: When) -> Options:
         """Those of a job that runs when the group has ended."""

@@ -1,6 +1,6 @@
 """How a job is to be run, as a program says it: keyword arguments, checked before anything is published."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, Self, TypedDict
@@ -50,7 +50,8 @@ class OptionArguments(TypedDict, total=False):
 class Options:
     """The options of one job, or those that a client gives to each of its jobs.
 
-    run: None is that of the client. first: the number of the first of these jobs in its run; None: they have none.
+    run: None is that of the client. numbers: gives each of these jobs its number in its run; None: their place in the
+    input.
     """
 
     queue: str | None = None
@@ -68,7 +69,7 @@ class Options:
     cwd: str | None = None
     after: After | None = None
     run: str | None = None
-    first: int | None = None
+    numbers: Iterator[int] | None = None
 
     def changed(self, **given: "Unpack[OptionArguments]") -> Self:
         """The same with these changed. Raises: TypeError for an unknown name, and what `wishes` raises."""
@@ -89,7 +90,11 @@ class Options:
             own = {"at": None, "delay": None} | own
         return replace(base, **own) if own else base
 
-    def wishes(self, *, run: str | None = None, seq: int | None = None) -> Wishes:
+    def number(self, place: int | None = None) -> int | None:
+        """That of the next job. place: in its input, if there is one."""
+        return place if self.numbers is None else next(self.numbers)
+
+    def wishes(self, *, run: str | None = None) -> Wishes:
         """The same in seconds and plain types. Raises: BadDuration, BadTime, TimeInThePast, BadValue, OptionsClash."""
         if self.delay is not None and self.at is not None:
             raise OptionsClash(problem="delay and at both say when.")
@@ -106,7 +111,6 @@ class Options:
             timeout_s=_timeout(self.timeout),
             job_id=_checked_id(self.id),
             run=self.run or run,
-            seq=seq if self.first is None else self.first + (seq or 0),
             tags=_tags(self.tags),
             label=self.label,
             env=dict(self.env or {}),

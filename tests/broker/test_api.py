@@ -7,6 +7,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import pytest
@@ -239,11 +240,31 @@ def test_an_executor_with_few_places_queues_no_more_at_a_time(client: Client, tm
         others = [executor.submit(_named("add"), number, 1) for number in range(3)]
         wait_for_start(tmp_path / "w")
         assert others[0].cancel()
+        assert list(as_completed(others[:1], 20)) == others[:1]
         assert not any(other.done() for other in others[1:])
         gate.touch()
         assert [first.result(20), *(other.result(20) for other in others[1:])] == ["opened", 2, 3]
     with pytest.raises(ValueError, match="greater than 0"):
         JobrunnerExecutor(max_workers=0)
+
+
+def test_an_executor_that_is_left_leaves_no_future_open(commands: Commands, client: Client, tmp_path: Path) -> None:
+    own = Client(commands.env["JOBRUNNER_URL"]).options(queue=QUEUE)
+    executor = JobrunnerExecutor(1, client=own)
+    futures = [executor.submit(_named("until"), str(tmp_path / "w"), str(tmp_path / "gate")) for _ in range(2)]
+    wait_for_start(tmp_path / "w")
+    executor.shutdown(wait=False)
+    own.close()
+    for future in futures:
+        with pytest.raises(RuntimeError, match="the client was closed"):
+            future.result(20)
+    (tmp_path / "gate").touch()
+    executor = JobrunnerExecutor(client=client)
+    futures = [executor.submit(_named("until"), str(tmp_path / "w2"), str(tmp_path / "never")) for _ in range(20)]
+    executor.shutdown(cancel_futures=True)  # also those that are on their way to the broker
+    assert set(as_completed(futures, 20)) == set(futures)
+    rows = client.work(lambda core: core.members(client.run))
+    assert {row.state for row in rows} <= {"cancelled"}
 
 
 def _named(name: str) -> object:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,18 @@ def test_all_of_a_group_succeed(client: Client, broker: TestBroker, queue_name: 
         client.group(queue_name).enqueue("tasks:add", 1, 2)
     with Client(broker.url) as another:
         assert another.group(queue_name, resume=True).results("30s") == results
+
+
+def test_threads_fill_a_group_and_each_job_has_its_own_number(client: Client, queue_name: str) -> None:
+    def fill(number: int) -> None:
+        group.enqueue("tasks:add", number, 0)
+        group.enqueue_many(call("tasks:add", number, 0) for _ in range(10))
+
+    with client.group(queue_name) as group, ThreadPoolExecutor(8) as threads:
+        list(threads.map(fill, range(8)))
+    assert sum(group.results("30s")) == 11 * sum(range(8))
+    found = client.work(lambda core: core.members(queue_name))
+    assert [row.seq for row in found] == list(range(88))
 
 
 def test_what_a_failure_in_a_group_brings_about(client: Client, tmp_path: Path) -> None:
