@@ -168,7 +168,7 @@ class QueueRefused(BrokerError):
 
     code = "queue_refused"
     text = "The broker refused the job: queue '{queue}' is full or down. Nothing was queued."
-    hint_text = "jobrunner queues list"
+    hint_text = "jobrunner status {queue}"
 
 
 class LocalBrokerMissing(BrokerError):

@@ -215,7 +215,9 @@ def _spoiled(message: Hostile, fault: str, place: Place, keys: Keys) -> Hostile:
         return replace(message, headers=_EDITS[fault](headers))
     of_event = signing.sign_note(good, "event", (place.vhost, place.queue), message.body)
     old = sign(headers=headers | {"jr-copy": 1}).headers | {"jr-copy": 2}
+    strange = {name: value for name, value in sign(keys.only("unknown")).headers.items() if "state" in name}
     others: dict[str, Callable[[], Hostile]] = {
+        "state-by-a-stranger": lambda: replace(message, headers=headers | strange),
         "flipped-body": lambda: replace(signed_well, body=message.body.replace(b'"args"', b'"argz"')),
         "unknown-key": lambda: sign(keys.only("unknown")),
         "revoked-key": lambda: sign(keys.only("revoked")),
