@@ -117,9 +117,11 @@ class Ledger:
         """
         found: list[dict[str, Any]] = []
         for key, body in self._records(deadline_s):
-            if key.startswith(f"{kind}.") and body.startswith(b"{"):  # not the bare loop's
-                event = msgspec.json.decode(body)
-                found += [{"size": len(body), **one} for one in event.get("jobs", [event])]
+            if key.startswith(f"{kind}.") and body[:1] in b"{[":  # not the bare loop's
+                told = msgspec.json.decode(body)
+                told = told if isinstance(told, list) else told.get("jobs", [told])
+                # of a group each event as large as it would be alone: the bare loop publishes one for each job
+                found += [{"size": len(body) // (len(told) if body[:1] == b"[" else 1), **one} for one in told]
                 if len(found) >= jobs:
                     return found
         sys.exit(f"the ledger tells of {len(found)} jobs with {kind!r} where {jobs} are expected")

@@ -9,6 +9,7 @@ from jobrunner.outcome import Error
 
 VERSION = 1
 EVENT_TYPE = "jobrunner.event"
+GROUP_TYPE = "jobrunner.events"
 QUEUED_BATCH_JOBS = 500
 QUEUED_BATCH_BYTES = 256 * 1024
 """Bounds of one bulk `queued` event."""

@@ -1,6 +1,7 @@
 """What is published, and what the broker can answer to it: two closed sets of types."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -22,7 +23,7 @@ MAX_HEADER_BYTES: Final = 8 * 1024
 """Of a publish's headers once encoded. A header frame larger than the connection's frame size would end the connection,
 and pika does not look."""
 
-_JSON_TYPES = frozenset({JOB_TYPE, events.EVENT_TYPE})
+_JSON_TYPES = frozenset({JOB_TYPE, events.EVENT_TYPE, events.GROUP_TYPE})
 _GENESIS = "genesis."
 _PERSISTENT = 2
 _TRANSIENT = 1
@@ -32,6 +33,7 @@ class Message(msgspec.Struct, frozen=True):
     """One publish. message_id: unique among those in flight. headers: flat, integers and strings only.
 
     priority: 0 to 9, or None to leave it to the queue. queue: of a job, the one that it is for: its signature names it.
+    also: further routing keys.
     """
 
     exchange: str
@@ -43,6 +45,7 @@ class Message(msgspec.Struct, frozen=True):
     headers: dict[str, int | str] = {}
     persistent: bool = True
     queue: str | None = None
+    also: tuple[str, ...] = ()
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -134,9 +137,11 @@ def properties_of(message: Message, url: BrokerUrl | None = None) -> spec.BasicP
 
     Raises: ValueError when the headers are over 8 KiB; KeyCannotSign.
     """
-    headers = message.headers
+    headers: dict[str, int | str | list[str]] = dict(message.headers)
+    if message.also:
+        headers["CC"] = list(message.also)
     if url is not None and url.ring is not None:
-        headers = _signed(message, url.vhost, url.ring)
+        headers |= _signed(message, url.vhost, url.ring)
     if headers and (size := _encoded_bytes(headers)) > MAX_HEADER_BYTES:
         raise ValueError(f"its headers have {size} bytes, over {MAX_HEADER_BYTES}")
     return spec.BasicProperties(
@@ -187,9 +192,12 @@ def is_believed(url: BrokerUrl, domain: str, method: Any, properties: spec.Basic
     return signing.is_believed(url.ring, domain, (url.vhost, method.routing_key), properties.headers, body)
 
 
-def _encoded_bytes(headers: dict[str, int | str]) -> int:
+def _encoded_bytes(headers: Mapping[str, int | str | list[str]]) -> int:
     """Size of a header table, from above. Source: AMQP 0-9-1 specification, 4.2.5.5 "Field tables"."""
-    return 4 + sum(
-        1 + len(name.encode()) + (5 + len(value.encode()) if isinstance(value, str) else 9)
-        for name, value in headers.items()
-    )
+    return 4 + sum(1 + len(name.encode()) + _value_bytes(value) for name, value in headers.items())
+
+
+def _value_bytes(value: int | str | list[str]) -> int:
+    if isinstance(value, list):
+        return 5 + sum(map(_value_bytes, value))
+    return 5 + len(value.encode()) if isinstance(value, str) else 9

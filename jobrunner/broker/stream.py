@@ -14,6 +14,7 @@ from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
+from jobrunner.broker.groups import parts
 from jobrunner.broker.message import is_believed
 
 WINDOW = 2000
@@ -25,7 +26,9 @@ Start = int | str | datetime
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One record. exchange: the one it was published to; a record written to the stream directly has none, nor has one
+    """One event of a record: those that are in one message have the same offset and come together, see `groups`.
+
+    exchange: the one it was published to; a record written to the stream directly has none, nor has one
     that is not believed, where keys are set: nobody acts on either.
 
     key: its routing key.
@@ -92,7 +95,9 @@ class StreamReader:
         message_id = properties.message_id if isinstance(properties.message_id, str) else None
         exchange = method.exchange if is_believed(self._connection.url, "event", method, properties, body) else ""
         # pika gives an int type of its own, which no encoder knows
-        self._on_record(Record(int(offset), exchange, method.routing_key, message_id, body))
+        for key, part in parts(method.routing_key, body):
+            if not self._closed:
+                self._on_record(Record(int(offset), exchange, key, message_id, part))
 
     def probe(self, on_answer: Callable[[], None]) -> bool:
         """Call `on_answer` once all that the stream held by now was delivered, up to the window; never after the end.

@@ -16,6 +16,7 @@ from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
+from jobrunner.broker.groups import parts
 from jobrunner.broker.message import is_believed
 
 WINDOW = 200
@@ -42,7 +43,8 @@ REPLAY_IDLE_S = 1.0
 class Subscription:
     """The events of these routing keys, from `open` until `close`, across reconnects.
 
-    on_event: called from the loop with each event's body; an event may come twice. Only events published through the
+    on_event: called from the loop with each event's body; an event may come twice, and others may come with it, if they
+    are in the same message (`groups`). Only events published through the
     events exchange count: whoever may write to a queue could forge others.
     Where keys are set, only those that are signed by one that may say so.
     since_s: seconds since the epoch, the start of what is wanted after a reconnect; may be moved on meanwhile.
@@ -179,8 +181,12 @@ class Subscription:
         self._received += 1
         if self._received % (WINDOW // 2) == 0:
             channel.basic_ack(method.delivery_tag, multiple=True)
+        self._give(method, properties, body)
+
+    def _give(self, method: Any, properties: Any, body: bytes) -> None:
         if method.exchange == topology.EVENTS and is_believed(self._connection.url, "event", method, properties, body):
-            self._on_event(body)
+            for _, part in parts(method.routing_key, body):
+                self._on_event(part)
 
     # --- the ledger, after a reconnect ------------------------------------------------------------------------------
 
@@ -196,8 +202,7 @@ class Subscription:
         if self._replayed % (WINDOW // 2) == 0:
             # on a stream an ack only asks for more
             channel.basic_ack(method.delivery_tag, multiple=True)
-        if method.exchange == topology.EVENTS and is_believed(self._connection.url, "event", method, properties, body):
-            self._on_event(body)
+        self._give(method, properties, body)
         self._expect_more()
 
     def _expect_more(self, within_s: float = REPLAY_IDLE_S) -> None:

@@ -18,6 +18,7 @@ from jobrunner.broker.backoff import jittered
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import is_missing
 from jobrunner.broker.delivery import Delivery, received
+from jobrunner.broker.groups import parts
 from jobrunner.broker.message import is_believed
 from jobrunner.errors import BrokerLost, JobrunnerError
 
@@ -225,4 +226,5 @@ class WaitingPort:
     def _hear(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         channel.basic_ack(method.delivery_tag, multiple=False)
         if method.exchange == topology.EVENTS and is_believed(self._connection.url, "event", method, properties, body):
-            self._notify(EndHeard(body))
+            for _, part in parts(method.routing_key, body):
+                self._notify(EndHeard(part))

@@ -10,11 +10,12 @@ from functools import partial
 from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.consumer import ConsumerLost, Delivery
-from jobrunner.broker.publisher import Answer, Message, Publisher, Returned, Stored
+from jobrunner.broker.publisher import Answer, Message, OnAnswer, Publisher, Returned, Stored
 from jobrunner.errors import JobrunnerError
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Cancelled, Dead, Defer, Done, Expired, HandBack, Release, Verdict
 from jobrunner.worker import journal, settlement
+from jobrunner.worker.gathering import LARGE_BYTES, Gathering
 from jobrunner.worker.inbox import Confirmed, Local, PublishAgain, RouteReady
 from jobrunner.worker.settlement import Run
 
@@ -58,6 +59,7 @@ class Settler:
         self._ack = ack
         self._nack = nack
         self._release = release
+        self._gathering = Gathering(self._publish, lambda key, answer: self._answered(key, 0, answer))
         self._routes: set[str] = set()
         self._preparing: dict[str, asyncio.Task[None]] = {}
         self._lost: set[tuple[int, str]] = set()
@@ -88,13 +90,25 @@ class Settler:
         run.open = dict(enumerate(messages))
         if not messages:
             self._finish(run)
-        for index, message in enumerate(messages):
-            self.publisher.publish(message, partial(self._answered, run.key, index))
+        if self._may_gather(run, messages):
+            self._gathering.add(run.key, messages[0])
+        else:
+            for index, message in enumerate(messages):
+                self.publisher.publish(message, partial(self._answered, run.key, index))
         failpoint("settle.after_publish")
+
+    def _may_gather(self, run: Run, messages: list[Message]) -> bool:
+        """Whether it is a success alone, and small. Where keys are set each event has a signature of its own."""
+        if not isinstance(run.verdict, Done) or len(messages) != 1 or self.connection.url.ring is not None:
+            return False
+        return len(messages[0].body) < LARGE_BYTES
 
     def announce(self, message: Message) -> None:
         """Publish an event that nothing waits for."""
         self.publisher.publish(message, _ignore)
+
+    def _publish(self, message: Message, on_answer: OnAnswer) -> None:
+        self.publisher.publish(message, on_answer)
 
     def _answered(self, key: tuple[str, int], index: int, answer: Answer) -> None:
         self._post(Confirmed(key, index, answer))

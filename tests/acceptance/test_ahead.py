@@ -16,7 +16,11 @@ JOBS = 300
 PROCS = 2
 
 
-@pytest.mark.parametrize("failpoint", ["consume.after_deliver", "settle.after_publish", "settle.after_confirm"])
+BROKEN = ("consume.after_deliver:kill:150", "settle.after_publish:kill:150", "settle.after_confirm:kill:150")
+IN_GROUPS = ("settle.group_published:kill:3", "settle.group_confirmed:kill:3", "settle.after_ack:kill:151")
+
+
+@pytest.mark.parametrize("failpoint", [*BROKEN, *IN_GROUPS])
 def test_a_worker_killed_among_short_jobs_loses_none_and_repeats_only_what_it_held(
     cli: Commands, queue_name: str, tmp_path: Path, failpoint: str
 ) -> None:
@@ -24,7 +28,7 @@ def test_a_worker_killed_among_short_jobs_loses_none_and_repeats_only_what_it_he
     call = {"call": "tasks:slow", "args": [str(witness), 0]}
     jobs.write_text("".join(f"{json.dumps(call)}\n" for _ in range(JOBS)))
     cli.run("enqueue", "-q", queue_name, "--from", str(jobs))
-    first = WorkerProcess(cli, "-q", queue_name, "-p", str(PROCS), JOBRUNNER_FAILPOINT=f"{failpoint}:kill:150")
+    first = WorkerProcess(cli, "-q", queue_name, "-p", str(PROCS), JOBRUNNER_FAILPOINT=failpoint)
     assert first.process.wait(timeout=60) == -signal.SIGKILL
     with WorkerProcess(cli, "-q", queue_name, "-p", str(PROCS)):
 

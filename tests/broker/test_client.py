@@ -2,17 +2,21 @@
 
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from jobrunner import events
-from jobrunner.broker.publisher import Publisher, event_message
+from jobrunner.broker.groups import group
+from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.client import Client
 from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope, new_job, seal
 from jobrunner.errors import BrokerBlocked, JobrunnerError, MessageTooLarge, NotFound, QueueRefused
 from jobrunner.purge import Purge
+from jobrunner.view import recorder
+from jobrunner.view.store import Store
 from tests.broker.lab import in_loop
 from tests.support.broker import TestBroker
 from tests.support.eventually import eventually_async
@@ -147,6 +151,36 @@ async def test_an_end_is_seen_once_also_when_the_connection_was_lost_meanwhile(
         assert end.id == second.job.id
         assert await watch.next(1.5) is None
         publisher.close()
+
+
+@in_loop
+async def test_the_end_of_any_job_is_heard_that_is_told_together_with_others(
+    broker: TestBroker, queue_name: str, tmp_path: Path
+) -> None:
+    """RabbitMQ routes by all keys of a message, and keeps one record of it."""
+    jobs = [job(queue_name, run=f"{queue_name}.{number % 2}") for number in range(6)]
+    told = group([event_message(succeeded(one)) for one in jobs])
+    url = broker.parsed
+    async with Client(url) as client:
+        for one in jobs:
+            await client.enqueue(one)
+        last, third = jobs[-1].job, jobs[2].job
+        async with (
+            client.watch(ids=[last.id]) as by_id,
+            client.watch(run=third.run) as by_run,
+            client.watch(ids=["0" * 16]) as other,
+        ):
+            publisher = Publisher(client.connection)
+            assert await publisher.publish_confirmed(told) == Stored()
+            assert getattr(await by_id.next(10), "id", None) == last.id
+            ends = [await by_run.next(10) for _ in range(3)]
+            assert {end.id for end in ends if end} == {one.job.id for one in jobs[::2]}
+            assert [await watch.next(0.3) for watch in (by_id, by_run, other)] == [None] * 3
+            publisher.close()
+    with Store.open(tmp_path / "view.sqlite", on_notice=lambda _: None) as store:
+        for _ in range(2):  # again from there: a record of several is not folded in part
+            await recorder.sync(store, url, timeout_s=15.0)
+            assert [getattr(store.job(one.job.id), "state", None) for one in jobs] == ["succeeded"] * 6
 
 
 @in_loop

@@ -15,6 +15,7 @@ import pytest
 
 from jobrunner import envelope, events
 from jobrunner.broker import topology
+from jobrunner.broker.groups import parts
 from jobrunner.broker.stream import Record
 from jobrunner.view.store import Store
 from tests.compat import write
@@ -66,6 +67,20 @@ def test_events_are_read_as_they_were_meant(sample: dict[str, Any]) -> None:
     assert events.kind_of(event) == sample["kind"]
     assert holds(plain(event), json.loads(sample["body"]))
     assert events.message_id(event) == sample["message_id"]
+
+
+def test_several_events_in_one_message_are_read_as_they_were_meant() -> None:
+    bodies = [
+        b'{"kind":"succeeded","v":1,"at":3.0,"id":"%b","run":"r.1","attempt":1,"ran":{"worker":"w","host":"h","pid":1,'
+        b'"started_at":1.0,"ended_at":2.0}}' % job_id
+        for job_id in (b"k7f2m9xq4tzd8w1r", b"k7f2m9xq4tzd8w1s")
+    ]
+    found = parts("succeeded.r%2E1.k7f2m9xq4tzd8w1r", b"[%b]" % b",".join(bodies))
+    assert found == [
+        ("succeeded.r%2E1.k7f2m9xq4tzd8w1r", bodies[0]),
+        ("succeeded.r%2E1.k7f2m9xq4tzd8w1s", bodies[1]),
+    ]
+    assert [events.kind_of(events.decode(body)) for _, body in found] == ["succeeded", "succeeded"]
 
 
 @each_version

@@ -263,9 +263,10 @@ class Matrix:
                 reader.basic_ack(method.delivery_tag)
                 if properties.message_id == marker:
                     break
-                event = json.loads(body)
-                if event.get("kind") in ENDS:
-                    self.events.setdefault(event["id"], []).append(event)
+                told = json.loads(body)
+                for event in told if isinstance(told, list) else [told]:
+                    if event.get("kind") in ENDS:
+                        self.events.setdefault(event["id"], []).append(event)
             reader.cancel()
             while True:
                 method, properties, body = channel.basic_get("jobrunner.v1.dead")

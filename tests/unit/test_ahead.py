@@ -1,13 +1,19 @@
 """Jobs that are delivered ahead: only while all are short, and nothing waits behind a long one."""
 
 import asyncio
+from base64 import b64encode
 from typing import Any
+
+import msgspec
 
 from jobrunner import events
 from jobrunner.broker.connection import ConnectionBlocked
 from jobrunner.broker.consumer import ConsumerLost, Delivered
+from jobrunner.broker.groups import parts
+from jobrunner.broker.publisher import Refused
 from jobrunner.envelope import Envelope, new_job, seal
 from jobrunner.execution.pool import Finished, SlotReady
+from jobrunner.keyring import KeyRing, parse
 from jobrunner.outcome import Interrupted, Succeeded
 from jobrunner.registry import FunctionSpec
 from jobrunner.worker import inbox
@@ -17,6 +23,7 @@ from tests.support.edges import Bench, Standing
 RAN = events.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
 SPARE = 2
 ENOUGH = 40
+RING = KeyRing(parse(f"2026-11 hs256 {b64encode(bytes(range(32))).decode()}", "test"), "test")
 
 
 def job() -> Envelope:
@@ -37,10 +44,13 @@ class Ahead(Bench):
         self.worker.handle(Delivered(delivery=self.delivery(sealed, slot, **facts)))
         return sealed
 
-    def end(self, sealed: Envelope, took_s: float = 0.001) -> None:
+    def finish(self, sealed: Envelope, took_s: float = 0.001) -> None:
         child, run = next((child, run) for child, run in self.worker.slots.busy.items() if run.key == sealed.key)
         run.started -= took_s
         self.worker.handle(Finished(slot=child, key=sealed.key, outcome=Succeeded(), ran=RAN, ready=True))
+
+    def end(self, sealed: Envelope, took_s: float = 0.001) -> None:
+        self.finish(sealed, took_s)
         self.publishes.answer()
         self.handle_all()
 
@@ -200,5 +210,51 @@ def test_a_job_whose_process_died_under_it_is_no_short_job() -> None:
         one.worker.handle(Finished(slot=0, key=sealed.key, outcome=Interrupted(), ran=RAN, ready=False))
         await one.paused()
         assert SPARE not in one.consuming
+
+    asyncio.run(story())
+
+
+def test_results_that_wait_for_one_confirm_leave_in_one_message_and_no_job_is_acked_before_it_is_confirmed() -> None:
+    async def story() -> None:
+        one = Ahead()
+        one.short_jobs()
+        first, second, *ahead = [one.deliver(slot) for slot in (0, 1, SPARE, SPARE)]
+        one.wire.clear()
+        before = len(one.publishes.seen)
+        for sealed in (first, second, *ahead):
+            one.finish(sealed)
+        (alone,) = one.publishes.seen[before:]
+        one.publishes.answer()
+        one.handle_all()
+        assert [what for what, _ in one.wire] == ["ack"]
+        together = one.publishes.seen[-1]
+        assert [events.decode(body).id for _, body in parts(together.key, together.body)] == [
+            sealed.job.id for sealed in (second, *ahead)
+        ]
+        one.publishes.answer(Refused("the queue is full or down"))
+        one.handle_all()
+        assert [what for what, _ in one.wire] == ["ack"]
+        # what was refused together is published again one by one
+        one.worker.settler.connection.is_open = True
+        one.worker.settler.connected()
+        assert [message.type for message in one.publishes.seen[-3:]] == [events.EVENT_TYPE] * 3
+        one.publishes.answer()
+        one.handle_all()
+        assert [what for what, _ in one.wire] == ["ack"] * 4
+        assert not one.worker.runs
+        assert alone.type == events.EVENT_TYPE
+
+    asyncio.run(story())
+
+
+def test_where_keys_are_set_every_result_is_a_message_with_a_signature_of_its_own() -> None:
+    async def story() -> None:
+        one = Ahead()
+        one.short_jobs()
+        one.worker.settler.connection.url = msgspec.structs.replace(one.worker.settler.connection.url, ring=RING)
+        before = len(one.publishes.seen)
+        for sealed in [one.deliver(slot) for slot in (0, 1, SPARE, SPARE)]:
+            one.finish(sealed)
+        assert [message.type for message in one.publishes.seen[before:]] == [events.EVENT_TYPE] * 4
 
     asyncio.run(story())

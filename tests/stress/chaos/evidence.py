@@ -10,6 +10,7 @@ import pika
 from tests.stress.chaos import notes
 from tests.stress.chaos.case import Evidence
 
+TOLD = ("succeeded", "dead", "cancelled", "expired", "retrying", "interrupted", "suppressed")
 PREFETCH = 500
 SILENCE_S = 60.0
 
@@ -71,8 +72,10 @@ def _ledger(connection: pika.BlockingConnection, marker: str) -> tuple[list[dict
         if properties.message_id == marker:
             channel.cancel()
             return found, True
-        event = json.loads(body)
-        if event.get("kind") in ("succeeded", "dead", "cancelled", "expired", "retrying", "interrupted", "suppressed"):
+        told = json.loads(body)
+        for event in told if isinstance(told, list) else [told]:
+            if event.get("kind") not in TOLD:
+                continue
             if event["kind"] == "succeeded":
                 event["result"] = str(event.get("result")).split("\n", 1)[0]
             found.append(event)
