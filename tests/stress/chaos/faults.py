@@ -137,13 +137,21 @@ async def disk_alarm(field: Field) -> dict[str, object]:
 
 @_fault(BROKER)
 async def queue_full(field: Field) -> dict[str, object]:
-    policy = '{"max-length":3,"overflow":"reject-publish","dead-letter-exchange":"jobrunner.v1.dlx"}'
-    await field.ctl("set_policy", "-p", "jobrunner", "--priority", "50", "chaos", "^main$", policy)
+    """The limit is raised before it goes: RabbitMQ tells those who publish that a queue takes messages again when it is
+    below its limit, but not when the limit is gone. The delay ladder would be one that waits for that word for ever.
+    """
+    await field.ctl(*LIMIT, FULL.format(3))
     try:
         await field.last(3, 15)
     finally:
+        await field.ctl(*LIMIT, FULL.format(1_000_000))
+        await asyncio.sleep(1)
         await field.ctl("clear_policy", "-p", "jobrunner", "chaos")
     return _all(field, most=0)
+
+
+LIMIT = ("set_policy", "-p", "jobrunner", "--priority", "50", "chaos", "^main$")
+FULL = '{{"max-length":{},"overflow":"reject-publish","dead-letter-exchange":"jobrunner.v1.dlx"}}'
 
 
 @_fault(BROKER)
