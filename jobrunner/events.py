@@ -300,7 +300,10 @@ def encode(event: Event) -> bytes:
 
 def decode(body: bytes) -> Event:
     """The event in a body. Raises: msgspec.DecodeError, also for a kind of a later version."""
-    return _decoder.decode(body)
+    try:
+        return _decoder.decode(body)
+    except (UnicodeDecodeError, RecursionError, MemoryError) as exc:  # msgspec lets these through
+        raise msgspec.DecodeError(f"no event: {exc}") from exc
 
 
 def kind_of(event: Event) -> str:

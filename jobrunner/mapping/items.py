@@ -81,7 +81,7 @@ def parts_of(end: End) -> list[Part | None] | None:
         return None
     try:
         return _parts.decode(end.result)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -92,7 +92,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
         try:
             args = msgspec.json.decode(self.args) if self.args else []
             kwargs = msgspec.json.decode(self.kwargs) if self.kwargs else {}
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):  # nested too deep, or no UTF-8
             return "…"
         try:
             return ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])

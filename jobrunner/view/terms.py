@@ -153,7 +153,7 @@ def _number(value: str) -> float | None:
     """A number as JSON writes it; SQLite compares 42 and 42.0 as equal."""
     try:
         number = msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return None
     return float(number) if isinstance(number, _NUMBER) and not isinstance(number, bool) else None
 

@@ -65,3 +65,19 @@ def test_message_ids_name_the_job_its_copy_and_the_kind() -> None:
     ids = [events.message_id(sample) for sample in SAMPLES]
     assert ids[:3] == ["k7f2m9xq4tzd8w1r.0.queued", "k7f2m9xq4tzd8w1r.3.started", "k7f2m9xq4tzd8w1r.3.succeeded"]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xfe",
+        b'{"kind":"\xff"}',
+        b'{"kind":"cancel","at":1,"reason":"\xff"}',
+        b'{"kind":"cancel","at":1,"x":' + b"[" * 5000,
+        b'{"kind":"of-a-later-version","at":1}',
+    ],
+)
+def test_what_is_no_event_is_told_in_one_way(body: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        events.decode(body)
