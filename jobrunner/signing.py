@@ -26,6 +26,8 @@ PRODUCER_KINDS: Final = frozenset({"queued", "sealed"})
 OPERATOR_KINDS: Final = frozenset({*PRODUCER_KINDS, "cancel", "pause", "cancelled", "dead"})
 WORKER_VERBS: Final = frozenset({"hello", "bye", "owner", "ended", "returned"})
 """What workers say among themselves."""
+ASKING_VERBS: Final = frozenset({"ping"})
+"""What workers may ask as well, and changes nothing: whether their name is free, and whether they are well."""
 JOB_HEADERS: Final = ("jr-kid", "jr-alg", "jr-exp", "jr-sig")
 STATE_HEADERS: Final = ("jr-state-kid", "jr-state-alg", "jr-state-sig")
 NO_STATE: Final = frozenset({*JOB_HEADERS, *STATE_HEADERS})
@@ -249,6 +251,8 @@ def _may_say(key: Key, domain: str, routing_key: str, body: bytes) -> bool:
     said = _decode(body)
     if domain == "control":
         is_workers = not said.verb or said.verb in WORKER_VERBS
+        if said.verb in ASKING_VERBS:
+            return key.role in ("worker", "operator")
         return key.role == "worker" if is_workers else key.role == "operator"
     # the routing key decides who gets an event, the body what it says
     word = "cancel" if said.kind == "pause" else said.kind

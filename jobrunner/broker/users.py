@@ -25,9 +25,10 @@ ASK: Final = r"all|probe|(worker|host|queue)\..+"
 ANSWER: Final = r"(reply|log)\.[0-9a-z]+"
 """Keys of the control exchange: questions to workers, and what they answer."""
 
-WORKERS_ASK: Final = r"queue\..+"
+WORKERS_ASK: Final = r"(worker|host|queue)\..+"
 WORKERS_HEAR: Final = r"reply\.[0-9a-z]+"
-"""Workers ask each other who runs a redelivered job (`worker/leases.py`)."""
+"""Workers ask each other who runs a redelivered job (`worker/leases.py`) and whether their name is free; `workers ping
+--self` asks those of its host. Who may say something to a queue's workers says it to no more with the other two."""
 
 WAITED_FOR: Final = (*events.TERMINAL, "queued", "sealed")
 """Kinds of events that decide whether a job that waits for others may run; a worker that looks after it reads them."""

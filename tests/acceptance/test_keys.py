@@ -72,6 +72,7 @@ def test_each_may_do_its_part_and_what_a_revoked_key_has_signed_is_dead(
         worker.wait_for("job.dead")
         running = enqueue("tasks:until", str(witness), str(gate))
         wait_for_start(witness, 2)
+        assert cli.run("workers", "ping", "--self", env=as_(files, "worker")).stdout != ""  # a container's health check
         if is_pair:
             for role, words in (
                 ("worker", ("enqueue", "tasks:add", "1", "2")),

@@ -78,6 +78,17 @@ def test_with_a_key_only_what_was_signed_runs(broker: TestBroker, queue_name: st
         moved = properties_of(msgspec.structs.replace(job_message(sealed, "", queue_name), queue="elsewhere"), url)
         plain_pika(broker.url, queue_name, sealed.body, moved)
         eventually(lambda: _same(dead_reasons(worker), ["unsigned"] * 3 + ["bad_signature"]))
+        # the very same message once more is the job that has run already
+        again = envelope.seal(envelope.new_job(queue=queue_name, task="tasks:add", args=msgspec.Raw(b"[1,2]")))
+        signed = properties_of(job_message(again, "", queue_name), url)
+        for _ in range(2):
+            plain_pika(broker.url, queue_name, again.body, signed)
+        worker.wait_for("job.suppressed")
+        told = zip(worker.actions(), worker.records(), strict=True)
+        assert [action for action, record in told if again.job.id in json.dumps(record)] == [
+            "job.succeeded",
+            "job.suppressed",
+        ]
         # a job that died with its signature comes back with another
         done = cli.run(*to_queue, "tasks:hopeless", str(witness), "--wait", "--retries", "0", code=1)
         dead = cli.run("list", "--limit", "1", "--columns", "id", f"queue:{queue_name}", "state:dead", "task:hopeless")

@@ -146,7 +146,7 @@ EVENTS = {
 }
 CONTROL = {
     "submitter": {"probe"},
-    "worker": {"reply.k7f2", "log.k7f2", "queue.task_queue"},
+    "worker": {"reply.k7f2", "log.k7f2", "worker.a", "host.a", "queue.task_queue"},
     "operator": {"all", "probe", "worker.a", "host.a", "queue.task_queue"},
 }
 TO_QUEUE = [(topology.JOBS, "task_queue")]
