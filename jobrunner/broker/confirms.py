@@ -32,6 +32,7 @@ class ConfirmChannel:
         self._on_change = on_change
         self._channel: AmqpChannel | None = None
         self._opening = False
+        self._refused = False
         self._last_tag = 0
         # tag -> (message, whom to tell, when it was sent); in the order of sending
         self._open: dict[int, tuple[Message, OnAnswer, float]] = {}
@@ -96,6 +97,7 @@ class ConfirmChannel:
                 self._stored(tag)
         else:
             self._stored(method.delivery_tag)
+        self._renew()
         self._on_change()
 
     def _up_to(self, last: int) -> list[int]:
@@ -118,7 +120,18 @@ class ConfirmChannel:
             self._returned.pop(tag, None)
             if entry is not None:
                 entry[1](Refused("the queue is full or down"))
+        self._refused = True
+        self.ready = False
+        self._renew()
         self._on_change()
+
+    def _renew(self) -> None:
+        """After a refusal the next publish goes out on a new channel: RabbitMQ 3.10 remembers for a channel that a
+        queue was full, and forgets to tell it when somebody has removed the queue's limit.
+        """
+        if self._refused and not self._open and self._channel is not None and self._channel.usable:
+            self._refused = False
+            self._channel.close()
 
     def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
         for tag, (message, _, _) in self._open.items():
@@ -128,7 +141,7 @@ class ConfirmChannel:
                 return
 
     def _on_close(self, reason: Exception) -> None:
-        self.ready = self._opening = False
+        self.ready = self._opening = self._refused = False
         self._channel = None
         unanswered = list(self._open.values())
         self._open.clear()

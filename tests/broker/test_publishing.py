@@ -103,6 +103,32 @@ async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(broker: T
         await delete(made, queue_name)
 
 
+@in_loop
+async def test_a_queue_whose_limit_was_removed_while_it_was_full_takes_messages_again(
+    broker: TestBroker, queue_name: str
+) -> None:
+    policy = ("-p", broker.parsed.vhost, f"limit-{queue_name}")
+    limit = '{"max-length":3,"overflow":"reject-publish"}'
+    async with lab(broker.url, queue_name) as made:
+        publisher = await made.publisher()
+        await asyncio.to_thread(broker.ctl, "set_policy", "--priority", "50", *policy, f"^{queue_name}$", limit)
+
+        async def refused() -> None:
+            answers = Answers(publisher)
+            for _ in range(8):
+                answers.publish(to_queue(a_job(queue_name)))
+            assert Refused("the queue is full or down") in await answers.all()
+
+        await eventually_async(refused)
+        await asyncio.to_thread(broker.ctl, "clear_policy", *policy)
+
+        async def stored() -> None:
+            assert await publisher.publish_confirmed(to_queue(a_job(queue_name))) == STORED
+
+        await eventually_async(stored)
+        assert publisher.connection.epoch == 1
+
+
 TOO_LARGE = b"x" * (8 * 1024 * 1024 + 1)
 
 
