@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobrunner.broker import control, declare, topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.control import Reply
-from jobrunner.broker.settings import limit_reached
+from jobrunner.broker.settings import limit_reached, settings_of
 from jobrunner.config import Settings
 from jobrunner.errors import KeyCannotSign, PermissionRefused
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jobrunner.view.live import LiveFacts
     from jobrunner.view.store import Store
 
+POLICIES_S = 1.0
 PING_S = 1.0
 """Workers that have not answered by then count as silent."""
 
@@ -87,6 +88,27 @@ async def live_facts(settings: Settings, store: "Store", queue: str) -> "LiveFac
             blocked=connection.blocked,
             paused=paused_queues(store, replies, now).get(queue),
         )
+
+
+async def types(connection: Connection, names: Sequence[str]) -> dict[str, str | None]:
+    """Of each queue: quorum, classic or stream; None where this user may not declare it, and so cannot know."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        settings = await settings_of(connection, name)
+        found[name] = str(settings.get("x-queue-type", "classic")) if settings is not None else None
+    return found
+
+
+async def policies(settings: Settings) -> dict[str, str]:
+    """Queue -> the policy in force there, as the management API tells it; empty where none answers in time."""
+    from jobrunner.doctor.management import Api, Refused
+
+    try:
+        async with asyncio.timeout(POLICIES_S):
+            rows = await Api(settings.url, None).get("queues/{vhost}?columns=name,policy")
+        return {str(row["name"]): str(row["policy"]) for row in rows if row.get("policy")}
+    except (OSError, TimeoutError, ValueError, TypeError, KeyError, AttributeError, Refused):
+        return {}
 
 
 async def depths(connection: Connection, names: Sequence[str]) -> dict[str, tuple[int, int] | None]:

@@ -26,7 +26,8 @@ def list_queues(shared: Shared, names: tuple[str, ...], *, no_sync: bool) -> int
     """Queues with their messages, jobs and consumers: those named, else those with jobs, the dead and the unrouted.
 
     READY and CONSUMERS are what the broker counts now, the rest is from the ledger. Piped: name, ready, consumers,
-    running, later, dead, oldest in seconds. Exit 4 if a queue that was named does not exist.
+    running, later, dead, oldest in seconds, type, policy (where the management API answers), pause. Exit 4 if a queue
+    that was named does not exist.
     """
     from jobrunner.cli.queues_list import list_all
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobrunner.broker import topology
 from jobrunner.cli import out, phrases
-from jobrunner.cli.asking import connected, depths
+from jobrunner.cli.asking import connected, depths, policies, types
 from jobrunner.cli.queues_pause import pause_document
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import QueueFacts
@@ -53,11 +53,14 @@ async def _gather(shared: Shared, store: "Store", names: Sequence[str], *, no_sy
     wanted = list(dict.fromkeys(names)) or [*sorted({topology.DEFAULT_QUEUE, *counts}), *OURS]
     async with connected(shared.settings, "queues") as connection:
         found = await depths(connection, wanted)
+        kinds = await types(connection, [name for name in wanted if found[name] is not None])
+    named = await policies(shared.settings)
     rows = [QueueFacts(name, counts.get(name) or Counts(queue=name)) for name in wanted]
     paused = paused_queues(store, (), time.time())
     for row in rows:
         row.ready, row.consumers = found[row.name] or (None, None)
         row.paused = paused.get(row.name)
+        row.type, row.policy = kinds.get(row.name), named.get(row.name)
     return rows
 
 
@@ -71,6 +74,8 @@ def _document(row: QueueFacts, now: float) -> dict[str, object]:
         "later": counts.later,
         "dead": counts.dead,
         "oldest_s": row.oldest_s(now),
+        "type": row.type,
+        "policy": row.policy,
         "paused": pause_document(row.paused),
     }
 
@@ -80,15 +85,15 @@ def _piped(row: QueueFacts, now: float) -> str:
     numbers = [row.ready, row.consumers, counts.running, counts.later, counts.dead]
     oldest = "" if oldest_s is None else f"{oldest_s:.1f}"
     words = ["" if number is None else str(number) for number in numbers]
-    paused = pause_words(row.paused, now) if row.paused else ""
-    return "\t".join([out.cell(row.name), *words, oldest, out.cell(paused)])
+    last = (row.type or "", row.policy or "", pause_words(row.paused, now) if row.paused else "")
+    return "\t".join([out.cell(row.name), *words, oldest, *map(out.cell, last)])
 
 
 def _draw(rows: Sequence[QueueFacts], now: float, color: str) -> None:
     from jobrunner.cli.draw import Cell, Column, table
 
     titles = ("READY", "RUNNING", "LATER", "DEAD", "OLDEST", "CONSUMERS")
-    is_paused = any(row.paused for row in rows)
+    is_paused, has_policy = any(row.paused for row in rows), any(row.policy for row in rows)
 
     def cells(row: QueueFacts) -> list[Cell]:
         counts, oldest_s = row.counts, row.oldest_s(now)
@@ -97,9 +102,11 @@ def _draw(rows: Sequence[QueueFacts], now: float, color: str) -> None:
         if row.name in OURS:
             shown[2:] = [phrases.NOTHING] * 3
         oldest = phrases.NOTHING if oldest_s is None else phrases.took(round(oldest_s))
+        policy = [out.printable(row.policy or phrases.NOTHING)] if has_policy else []
         paused = [out.printable(pause_words(row.paused, now)) if row.paused else ""] if is_paused else []
-        return [*shown, oldest, f"{row.consumers or 0:,}", *paused]
+        return [*shown, oldest, f"{row.consumers or 0:,}", row.type or phrases.NOTHING, *policy, *paused]
 
     columns = [Column("QUEUE", flexible=True), *(Column(title, right=True) for title in titles)]
+    columns += [Column("TYPE")] + ([Column("POLICY")] if has_policy else [])
     columns += [Column("", flexible=True)] if is_paused else []
     out.emit(table(columns, map(cells, rows), color))

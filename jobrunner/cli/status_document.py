@@ -20,7 +20,7 @@ def document(facts: Facts, shared: Shared) -> dict[str, Any]:
         "queues": [
             {
                 "name": row.name,
-                "type": None,
+                "type": row.type,
                 "ready": row.ready,
                 "running": row.counts.running,
                 "later": row.counts.later,

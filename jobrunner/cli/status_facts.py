@@ -11,7 +11,7 @@ from jobrunner.broker import topology
 from jobrunner.broker.control import Reply
 from jobrunner.broker.settings import limit_reached
 from jobrunner.cli import phrases
-from jobrunner.cli.asking import PING_S, connected, depths, ping
+from jobrunner.cli.asking import PING_S, connected, depths, ping, types
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import KeyCannotSign, PermissionRefused
 from jobrunner.events import Pause
@@ -43,6 +43,7 @@ class QueueFacts:
     """One queue. ready, consumers: as the broker counts now; None where it was not asked or has no such queue.
 
     full: how many messages it may hold, where it holds them and refuses more. paused: the word that pauses it now.
+    type: quorum, classic or stream; policy: the one in force. Both None where they were not asked, or cannot be told.
     """
 
     name: str
@@ -51,6 +52,8 @@ class QueueFacts:
     consumers: int | None = None
     full: int | None = None
     paused: Pause | None = None
+    type: str | None = None
+    policy: str | None = None
 
     def oldest_s(self, now: float) -> float | None:
         """How long the oldest job that is due has waited."""
@@ -142,6 +145,10 @@ async def _ask(shared: Shared, facts: Facts) -> None:
         for row in facts.queues:
             row.ready, row.consumers = found.get(row.name) or (None, None)
             row.full = await limit_reached(connection, row.name, row.ready)
+        if shared.json:
+            kinds = await types(connection, [name for name in asked if found[name] is not None])
+            for row in facts.queues:
+                row.type = kinds.get(row.name)
         facts.unrouted = (found[topology.UNROUTED] or (0, 0))[0]
         with contextlib.suppress(PermissionRefused, KeyCannotSign):  # who may only look may not ask workers
             facts.replies = await ping(connection, timeout_s=PING_S, expected=len(facts.live) or None)

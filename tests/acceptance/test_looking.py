@@ -427,10 +427,13 @@ def test_queues_are_listed_with_what_the_ledger_tells(world: World) -> None:
     assert rows["video"][1:6] == ["1", "0", "0", "0", "0"]
     assert rows["jobrunner.v1.dead"][1] == "1"
     _, text = world.home.on_terminal("queues", "list", "video")
-    assert text.splitlines()[0].split() == ["QUEUE", "READY", "RUNNING", "LATER", "DEAD", "OLDEST", "CONSUMERS"]
+    assert text.splitlines()[0].split() == ["QUEUE", "READY", "RUNNING", "LATER", "DEAD", "OLDEST", "CONSUMERS", "TYPE"]
     found = {each["name"]: each for each in as_json(world, "queues", "list")["queues"]}
     assert found["task_queue"]["later"] == 2
     assert found["video"]["oldest_s"] > 0
+    assert (found["video"]["type"], found["video"]["policy"]) == ("quorum", None)
+    assert rows["video"][7] == "quorum"
+    assert as_json(world, "status")["queues"][0]["type"] == "quorum"
 
 
 # --- what it costs --------------------------------------------------------------------------------------------------

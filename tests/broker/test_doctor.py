@@ -13,6 +13,7 @@ from jobrunner.broker import topology
 from jobrunner.broker.probing import PROBE_TYPE
 from jobrunner.broker.publisher import STORED, Message
 from jobrunner.broker.topology import Queue
+from jobrunner.cli.asking import policies
 from jobrunner.config import BrokerUrl, Settings, parse_url
 from jobrunner.doctor import check as checks
 from jobrunner.doctor import checkup as checkups
@@ -266,6 +267,8 @@ def test_the_management_api_tells_of_policies_that_drop_messages(
             assert "1h" in told.timeouts().text
 
         eventually(seen, 30, 0.2)
+        inside = msgspec.structs.replace(url, host=broker.address)
+        assert asyncio.run(policies(Settings(inside)))[topology.DEFAULT_QUEUE] == "bad"
     finally:
         broker.ctl("set_user_tags", url.user)
 
