@@ -17,6 +17,10 @@ from jobrunner.worker.settling import Settler
 from jobrunner.worker.slots import Slots
 from jobrunner.worker.tombstones import Tombstones
 
+OFTEN = 12
+"""Deliveries of one message after which a copy takes its place before anybody is asked: connections are lost faster
+than questions are answered, and after 20 (the delivery limit that is advised) RabbitMQ makes a dead letter of it."""
+
 
 class Intake:
     """The door of the worker: what comes in is either waiting for a process afterwards, or on its way out again."""
@@ -54,6 +58,10 @@ class Intake:
             # by a program that is no client of ours, so nobody has told the ledger what the job is
             self._settler.announce(settlement.queued(got, time.time()))
         if self._leases.must_ask(run):
+            if (delivery.delivery_count or 0) >= OFTEN:
+                # whoever has it or nobody: the copy asks anew, when its delay is over
+                self._settler.settle(run, Defer(delay_s=self._leases.defer_s(run)))
+                return
             self._leases.ask(run)
         else:
             self._admit(run)

@@ -12,7 +12,7 @@ import pytest
 
 from jobrunner.broker.consumer import Delivered, HandedBack
 from jobrunner.broker.control import CONTROL_TYPE, Reply, Request, RunningJob
-from jobrunner.envelope import Envelope, State, new_job, seal
+from jobrunner.envelope import Envelope, State, new_job, seal, state_of
 from jobrunner.execution.pool import Finished, SlotReady
 from jobrunner.outcome import Interrupted, Succeeded
 from jobrunner.registry import FunctionSpec
@@ -584,6 +584,25 @@ async def test_what_a_worker_has_told_of_a_loss_is_known_after_its_death() -> No
         again(other, sealed, count=8)
         two.wait(PATIENCE_S + 1)
         assert (list(other.worker.slots.held), dead_letters(other)) == ([sealed.key], 0)
+
+
+@on_a_loop
+async def test_a_message_that_comes_back_faster_than_it_can_be_asked_for_is_replaced_by_a_copy() -> None:
+    """RabbitMQ would make a dead letter of it after 20 deliveries, though nobody has said that it is poison."""
+    async with team(2) as two:
+        one, other = two.ready().workers
+        sealed = old_job()
+        for count in range(1, 12):
+            channel = Standing()
+            again(one, sealed, count, channel=channel)
+            lost(one, channel)
+        delivery = again(one, sealed, count=12)
+        confirm(one)
+        assert ("ack", delivery.tag) in one.wire
+        copies = [message for message in one.publishes.seen if message.type == "jobrunner.job"]
+        assert [(message.message_id, state_of(message.headers).lease) for message in copies] == [(sealed.job.id, 1)]
+        assert state_of(copies[0].headers).copy == sealed.state.copy
+        assert (runs(one, other), dead_letters(one)) == (0, 0)
 
 
 @on_a_loop

@@ -13,8 +13,8 @@ if "worker" in sys.orig_argv:
         received[run.envelope.job.id] = dict(run.delivery.headers)
         return plan(run, worker, now)
 
-    def properties_with_all(sent):  # type: ignore[no-untyped-def]
-        properties = publish(sent)
+    def properties_with_all(sent, url):  # type: ignore[no-untyped-def]
+        properties = publish(sent, url)
         if sent.type == "jobrunner.job":
             properties.headers = received.get(sent.message_id, {}) | (properties.headers or {})
         return properties
