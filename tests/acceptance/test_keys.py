@@ -81,6 +81,10 @@ def test_each_may_do_its_part_and_what_a_revoked_key_has_signed_is_dead(
                 ("producer", ("dead", "purge", "all", "--yes")),
             ):
                 assert CANNOT in cli.run(*words, code=2, env=as_(files, role)).stderr
+            assert cli.run("status", env=producer).stdout.startswith("task_queue\t")
+            seen = cli.run("doctor", env=producer, code=None).stdout
+            assert "\tledger\tok\t" in seen
+            assert "\tworkers\tunknown\tnone of the keys here may ask workers" in seen
         # words to workers count for a minute, and only as they were addressed
         word = Request(verb="cancel", nonce="n", at=time.time(), jobs={running: 0})
         say(url, files["operator"], "all", msgspec.structs.replace(word, at=time.time() - 61))
