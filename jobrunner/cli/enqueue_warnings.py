@@ -35,24 +35,31 @@ async def worker_warnings(client: Client, plan: Plan, consumers: int | None) -> 
     """Of a queue on which no one listens, or that is paused. consumers: None where that is not known."""
     if consumers != 0:
         return []
-    queue, now = plan.envelope.job.queue, time.time()
-    replies = await _listening(client, queue)
+    return await idle_warnings(client, plan.envelope.job.queue, needs_commands=plan.needs_commands)
+
+
+async def idle_warnings(
+    client: Client, queue: str, *, needs_commands: bool, what: str = "The job waits", answer_s: float = ANSWER_S
+) -> Warnings:
+    """Of a queue without a consumer: that it is paused, or that no worker answers for it."""
+    now = time.time()
+    replies = await _listening(client, queue, answer_s)
     for pause in (pause for reply in replies for pause in reply.paused):
         if pause.queue == queue and pause.holds(now):
-            text = f"{queue} is {pause_words(pause, now)}. The job waits safely."
+            text = f"{queue} is {pause_words(pause, now)}. {what} safely."
             return [{"code": "queue_paused", "text": text, "fix": resume_command(queue)}]
     if replies:
         return []
     words = ["jobrunner worker", "" if queue == "task_queue" else f"-q {queue}"]
-    words.append("--allow-commands" if plan.needs_commands else "")
-    text = f"No worker listens on '{queue}'. The job waits safely."
+    words.append("--allow-commands" if needs_commands else "")
+    text = f"No worker listens on '{queue}'. {what} safely."
     fix = " ".join(word for word in words if word)
     return [{"code": "no_worker", "text": text, "fix": fix}]
 
 
-async def _listening(client: Client, queue: str) -> list[Reply]:
+async def _listening(client: Client, queue: str, answer_s: float) -> list[Reply]:
     """A worker of that queue, if there is one: a busy one of several queues consumes nothing, nor does a paused one."""
     key = f"queue.{topology.encode_word(queue)}"
     with contextlib.suppress(JobrunnerError, TimeoutError):
-        return await ask(client.connection, key, "ping", timeout_s=ANSWER_S, expected=1)
+        return await ask(client.connection, key, "ping", timeout_s=answer_s, expected=1)
     return []

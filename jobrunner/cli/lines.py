@@ -1,7 +1,9 @@
 """Lines of a file or pipe as they come, in chunks, without blocking the event loop and with flat memory."""
 
 import asyncio
+import errno
 import os
+import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ def opened(source: str, hint: str = "--from FILE · --from -") -> Iterator[int]:
     except OSError as exc:
         raise BadValue(problem=f"Cannot read '{source}': {exc.strerror}.", hint=hint) from exc
     try:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):  # it can be opened, only not read
+            raise BadValue(problem=f"Cannot read '{source}': {os.strerror(errno.EISDIR)}.", hint=hint)
         yield handle
     finally:
         os.close(handle)

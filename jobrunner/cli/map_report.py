@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from jobrunner.cli import out, phrases
+from jobrunner.cli.enqueue_warnings import LABELS, Warnings
 from jobrunner.cli.map_files import output_of
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import JobrunnerError
@@ -32,6 +33,7 @@ class Report(Listener):
         self._is_command = is_command
         self._is_terminal = sys.stdout.isatty()
         self._failures: list[Ended] = []
+        self._never_queued = 0
         self._flushing: asyncio.TimerHandle | None = None
         self._began = time.monotonic()
         self._troubled = float("-inf")
@@ -50,6 +52,7 @@ class Report(Listener):
             self.joblog.write(ended)
         if self.results is not None:
             self.results.write(ended)
+        self._never_queued += not ended.was_queued
         if ended.state != "succeeded" and len(self._failures) < FAILURES_SHOWN:
             self._failures.append(ended)
         self._flush_soon()
@@ -68,6 +71,14 @@ class Report(Listener):
         if time.monotonic() - self._troubled > TROUBLE_S:
             self._troubled = time.monotonic()
             self.talk(f"{out.mark('!', self._shared.color, sys.stderr)} {out.printable(error.message)} Trying again.")
+
+    def warn(self, warnings: Warnings) -> None:
+        """Say why nothing happens."""
+        for one in warnings:
+            if self.bar is not None:
+                self.bar.clear()
+            self._shared.warn(one["text"])
+            self._shared.talk(f"  {LABELS[one['code']]}:  {one['fix']}")
 
     def talk(self, text: str) -> None:
         """A line for people."""
@@ -121,7 +132,9 @@ class Report(Listener):
             self.talk(self._failure(ended))
         if counts.failed > len(self._failures):
             self.talk(f"  and {counts.failed - len(self._failures):,} more: jobrunner list run:{run} state:failed")
-        if counts.dead:
+        if (
+            counts.dead > self._never_queued
+        ):  # what has no job is not in the ledger, where those that are dead are looked up
             self.talk(f"  Again, only these:  add  --run {run} --retry-failed")
 
     def _summary(self, counts: Counts, took_s: float) -> str:
@@ -144,9 +157,7 @@ class Report(Listener):
         if error is not None and error.exit is not None:
             said = "" if error.message == f"exit code {error.exit}" else f"  {error.message}"
             why = f"exit {error.exit}{said}"
-        where = (
-            "" if error is not None and error.reason == "bad_input" else f"   jobrunner logs {phrases.prefix(ended.id)}"
-        )
+        where = f"   jobrunner logs {phrases.prefix(ended.id)}" if ended.was_queued else ""
         return f"  {out.printable(_short(ended.text))}  {out.printable(why)}{where}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
 
-from jobrunner.cli import out, viewing
+from jobrunner.cli import map_idle, out, viewing
 from jobrunner.cli.map_bar import Bar
 from jobrunner.cli.map_files import Results, opened_log
 from jobrunner.cli.map_fix import cancel, discard_letters
@@ -87,7 +87,7 @@ class _Map:
                 self._mapper = Mapper(client, self._plan.recipe, plan, self._report, cancels)
                 if has_bar:
                     self._report.bar = Bar(self._run, self._state)
-                await self._map(self._mapper, chunks)
+                await self._map(client, self._mapper, chunks)
                 if self._mapper.requeued:
                     await discard_letters(client, self._mapper.requeued)
         return self._conclude(self._mapper)
@@ -107,16 +107,21 @@ class _Map:
             if number is not None:
                 await queueing.queue(client, [self._plan.then.envelope(number, since_s)], self._report.trouble)
 
-    async def _map(self, mapper: Mapper, chunks: Chunks) -> None:
-        bar = self._report.bar
-        drawing = [asyncio.create_task(bar.keep())] if bar is not None else []
+    async def _map(self, client: Client, mapper: Mapper, chunks: Chunks) -> None:
+        bar, recipe = self._report.bar, self._plan.recipe
+        besides = [asyncio.create_task(bar.keep())] if bar is not None else []
+        if not self._plan.options["detach"]:
+            idle = map_idle.watch(client, recipe, lambda: mapper.counts, self._report.warn)
+            besides.append(asyncio.create_task(idle))
         try:
             with self._interruptible(mapper):
                 await mapper.run(chunks)
+            if self._plan.options["detach"] and mapper.counts.open:
+                self._report.warn(await map_idle.look(client, recipe))
         finally:
-            for task in drawing:
+            for task in besides:
                 task.cancel()
-            await asyncio.gather(*drawing, return_exceptions=True)
+            await asyncio.gather(*besides, return_exceptions=True)
             if bar is not None:
                 bar.clear()
             self._report.close()

@@ -65,7 +65,8 @@ def json_lines(lines: Sequence[bytes]) -> Iterator[Input]:
         try:
             value = msgspec.json.decode(text)
         except (ValueError, RecursionError) as exc:
-            yield Input(text.decode(errors="replace"), problem=f"it is not JSON: {exc}")
+            reason = str(exc).removeprefix("JSON is malformed: ")
+            yield Input(text.decode(errors="replace"), problem=f"it is not JSON: {reason}")
             continue
         yield Input(text.decode(), text, value if isinstance(value, dict) else None)
 
@@ -108,10 +109,14 @@ class Table:
         if not _is_utf8(row):
             yield Input(_utf8(row), problem="it is not UTF-8")
         elif len(values) != len(self._names):
-            yield Input(row, problem=f"it has {len(values)} columns, not {len(self._names)}")
+            yield Input(row, problem=f"it has {_columns(len(values))}, not {len(self._names)}")
         else:
             keys = dict(zip(self._names, values, strict=True))
             yield Input(row, msgspec.json.encode(keys), keys)
+
+
+def _columns(count: int) -> str:
+    return f"{count} column" if count == 1 else f"{count} columns"
 
 
 def _utf8(text: str) -> str:

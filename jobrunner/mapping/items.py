@@ -12,7 +12,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How an input ended.
 
     id: of the job that ended it: its own, or that of the batch it was in. state: succeeded, dead, cancelled or expired.
-    result: JSON of one that succeeded. took_s, started_at, host: of its last attempt, None in a batch.
+    result: JSON of one that succeeded. took_s: of its last attempt, None in a batch. started_at, host: the same, or of
+    the batch that it was in. was_queued: False where no job could be made of it.
     """
 
     seq: int
@@ -27,6 +28,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     host: str | None = None
     stdout: events.Stream | None = None
     stderr: events.Stream | None = None
+    was_queued: bool = True
 
     @property
     def text(self) -> str:
@@ -105,12 +107,19 @@ def ended_alone(item: Item, end: End) -> Ended:
 
 def ended_within(item: Item, part: Part, end: End) -> Ended:
     """How an item ended that was one of a batch."""
-    if part.error is None:
-        return Ended(seq=item.seq, given=item.given, id=end.id, state="succeeded", result=part.result)
-    return Ended(seq=item.seq, given=item.given, id=end.id, state="dead", error=part.error)
+    return Ended(
+        seq=item.seq,
+        given=item.given,
+        id=end.id,
+        state="succeeded" if part.error is None else "dead",
+        result=part.result if part.error is None else None,
+        error=part.error,
+        started_at=end.started_at,
+        host=end.host,
+    )
 
 
 def never_queued(item: Item, reason: str, message: str) -> Ended:
     """An input of which no job can be made."""
     error = Error(reason=reason, message=message)
-    return Ended(seq=item.seq, given=item.given, id=item.id, state="dead", error=error)
+    return Ended(seq=item.seq, given=item.given, id=item.id, state="dead", error=error, was_queued=False)

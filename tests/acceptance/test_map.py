@@ -279,6 +279,28 @@ def test_after_one_interrupt_it_waits_for_what_was_queued(home: Home) -> None:
     assert (process.returncode, out) == (130, "1\n2\n")
 
 
+def test_without_a_worker_it_says_so(home: Home) -> None:
+    queue = f"map-idle-{os.getpid()}"
+    warning = f"! No worker listens on '{queue}'. The jobs wait safely.\n  Start one:  jobrunner worker -q {queue}\n"
+    done = home.run("map", "--detach", "--run", "idle", "-q", queue, "tasks:square", ":::", "1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "idle\n", warning)
+    process = subprocess.Popen(
+        [*COMMAND, "map", "-q", queue, "--run", "idler", "tasks:square", ":::", "1"],
+        cwd=home.folder,
+        env=home.environ,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() + process.stderr.readline() == warning
+    finally:
+        process.kill()
+        process.communicate()
+    assert home.run("cancel", "run:idle", "run:idler").returncode == 0
+
+
 def test_a_reader_that_has_enough_ends_it_quietly(home: Home) -> None:
     line = f"{' '.join(COMMAND)} map -m 20 --range 1-100000 tasks:square | head -2"
     done = subprocess.run(

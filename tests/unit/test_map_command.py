@@ -127,6 +127,7 @@ def test_an_input_that_is_none_is_told_and_the_others_go_on(typed: Any) -> None:
         (["tasks:resize", "{}", "{}", "{}", ":::", "1"], "tasks.resize() takes 2 arguments, not 3."),
         (["tasks:nope", ":::", "1"], "tasks.py has no function 'nope'."),
         (["-a", "missing", "tasks:square"], "Cannot read 'missing': No such file"),
+        (["-a", ".", "tasks:square"], "Cannot read '.': Is a directory."),
         (["--range", "x", "tasks:square"], "'x' is not a range."),
         (["--halt", "x", "tasks:square", ":::", "1"], "'x' does not say when to halt."),
     ],
@@ -228,6 +229,12 @@ def test_of_many_failures_the_first_are_told(capsys: pytest.CaptureFixture[str])
     assert lines[1] == "  \\x1b[2J1  ValueError: no   jobrunner logs k7f2"
     assert len(lines) == 13
     assert lines[11] == "  and 5 more: jobrunner list run:r state:failed"
+
+
+def test_what_has_no_job_is_not_offered_to_retry_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    error = Error(reason="bad_input", message="it has no 'a'.")
+    report(ended(1, "dead", error=error, was_queued=False)).conclude("r", Counts(added=1, dead=1))
+    assert capsys.readouterr().err.splitlines()[1:] == ["  a.jpg  it has no 'a'."]
 
 
 def test_json_has_a_line_for_each_input_and_one_for_all(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,14 @@ class Scene:
         return [(ended.seq, ended.state) for ended in self.results]
 
 
+def test_a_call_of_a_batch_tells_where_and_when_the_batch_ran() -> None:
+    scene = Scene()
+    scene.batch("b" * 16, item(1))
+    result = parts(Part(result=msgspec.Raw(b"2")))
+    scene.ends.take(end("b" * 16, result=result, started_at=5.0, took_s=9.0, host="web3"))
+    assert [(one.started_at, one.host, one.took_s) for one in scene.results] == [(5.0, "web3", None)]
+
+
 def test_results_wait_for_their_turn() -> None:
     scene = Scene()
     scene.expect(item(1), item(2), item(3))

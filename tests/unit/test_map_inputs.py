@@ -41,7 +41,7 @@ def test_rows_of_csv_may_hold_quotes_commas_and_ends_of_lines() -> None:
 def test_rows_of_another_length_and_rows_that_are_none_are_inputs_with_a_problem() -> None:
     table = Table()
     short, text = table.rows([b"a,b", b"1", b"1,\xff"])
-    assert short.problem == "it has 1 columns, not 2"
+    assert short.problem == "it has 1 column, not 2"
     assert text.problem == "it is not UTF-8"
     assert not list(table.rows([b'1,"2']))
     (rest,) = table.rest()
