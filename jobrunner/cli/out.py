@@ -122,10 +122,14 @@ def json_text(text: str) -> str:
 
 
 def iso(seconds: float) -> str:
-    """RFC 3339 in UTC with milliseconds. seconds: since the epoch."""
+    """RFC 3339 in UTC with milliseconds; nothing for a time that no calendar has. seconds: since the epoch."""
     from datetime import UTC, datetime
 
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        when = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return ""
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def settle_streams() -> None:

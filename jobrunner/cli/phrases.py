@@ -35,6 +35,9 @@ COLORS: Final = {
 NOTHING: Final = "\u2013"
 """A cell without a value, on a terminal."""
 
+_EARLIEST_S: Final = 0.0
+_LATEST_S: Final = 253_370_764_800.0
+"""The last year of the calendar."""
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60))
 
 
@@ -74,14 +77,19 @@ def mark_of(name: str, color: str, stream: TextIO) -> str:
 
 def moment(at: float, now: float) -> str:
     """`Sat 12:01:07.112` in the local zone; with its date if it is six days off or more."""
-    when = datetime.fromtimestamp(at, UTC).astimezone()
+    when = _local(at)
     day = f"{when:%a}" if abs(now - at) < 6 * 86_400 else f"{when:%Y-%m-%d}"
     return f"{day} {when:%H:%M:%S}.{when.microsecond // 1000:03d}"
 
 
 def clock(at: float) -> str:
     """`12:01:07.112` in the local zone."""
-    return f"{datetime.fromtimestamp(at, UTC).astimezone():%H:%M:%S.%f}"[:-3]
+    return f"{_local(at):%H:%M:%S.%f}"[:-3]
+
+
+def _local(at: float) -> datetime:
+    """The nearest that the calendar has: an event may have any time."""
+    return datetime.fromtimestamp(max(_EARLIEST_S, min(at, _LATEST_S)), UTC).astimezone()
 
 
 def tries(row: "JobRow") -> str:

@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from jobrunner import events
+from jobrunner.envelope import is_id
 
 LARGEST: Final = 2**53
 """Of the numbers in an event: larger ones are not ours, and SQLite could not hold them."""
@@ -59,6 +60,8 @@ def split(event: events.Event) -> list[Fact]:
         return [event]
     if isinstance(event, events.Sealed):
         return [event] if 0 <= event.total < LARGEST else []
+    if not is_id(event.id):  # SQLite takes a text with a NUL for another in one place and not in the other
+        return []
     if 0 <= event.chain < LARGEST and 0 <= event.copy < LARGEST and 0 <= event.attempt < LARGEST:
         return [event]
     return []
@@ -69,7 +72,7 @@ def _queued_one(event: events.Queued, job: events.QueuedJob) -> QueuedOne | None
         body = _bodies.decode(job.job)
     except (ValueError, RecursionError):
         return None
-    if not (0 <= job.chain < LARGEST and 0 <= job.copy < LARGEST and abs(job.priority) < LARGEST):
+    if not (is_id(body.id) and 0 <= job.chain < LARGEST and 0 <= job.copy < LARGEST and abs(job.priority) < LARGEST):
         return None
     return QueuedOne(body, job, event.at, event.by)
 
