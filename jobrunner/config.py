@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
@@ -84,6 +84,23 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
         user = "" if self.user == "guest" or self.is_local_broker else f"{self.user}@"
         vhost = "%2F" if self.vhost == "/" else self.vhost
         return f"{scheme}://{user}{self.address}/{vhost}"
+
+    def variables(self) -> dict[str, str]:
+        """With these, and what is in our environment, another process finds this broker and its keys. Secret."""
+        tls = {"CA_FILE": self.ca_file, "CERT_FILE": self.cert_file, "KEY_FILE": self.key_file}
+        tls["SERVER_NAME"] = self.server_name
+        found = {f"JOBRUNNER_TLS_{name}": value for name, value in tls.items() if value is not None}
+        if not self.origin.startswith("JOBRUNNER_URL"):
+            found["JOBRUNNER_URL"] = self._text()
+        if self.ring is not None and self.ring.path is not None:
+            found["JOBRUNNER_AUTHKEY_FILE"] = str(self.ring.path.absolute())
+        return found
+
+    def _text(self) -> str:
+        places = ((self.host, self.port), *self.others)
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places)
+        user, password, vhost = (quote(part, safe="") for part in (self.user, self.password, self.vhost))
+        return f"amqp{'s' if self.tls else ''}://{user}:{password}@{hosts}/{vhost}"
 
     def __repr__(self) -> str:
         return f"<BrokerUrl {self.masked}>"

@@ -1,5 +1,7 @@
 """What goes into the pool (`Work`) and what comes out of it (`PoolMessage`)."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from jobrunner import events
@@ -16,7 +18,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     allow_commands: as the worker was told; it admits or refuses command jobs itself, before they come here.
     raw_handler: `module:function` for foreign bodies, imported with the apps; it needs no `@job`.
     max_jobs, max_memory_bytes: a child that reached one of them is replaced after its job.
-    share_broker: children keep the variables with the broker's URL and key.
+    share_broker: children keep the variables with the broker's URL and key. broker: gives those that the worker found
+    elsewhere; a function, so that no `repr` shows them.
     """
 
     procs: int
@@ -28,6 +31,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_jobs: int | None = None
     max_memory_bytes: int | None = None
     share_broker: bool = False
+    broker: Callable[[], dict[str, str]] = dict
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):

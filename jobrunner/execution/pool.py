@@ -83,7 +83,9 @@ class Pool:
         self._guard.start()
         surface = Surface(
             settings=self._settings,
-            environment=child_environment(os.environ, share_broker=self._settings.share_broker),
+            environment=child_environment(
+                os.environ, share_broker=self._settings.share_broker, broker=self._settings.broker()
+            ),
             guard=self._guard,
             memory=MemoryEvents(),
             post=self._tell,

@@ -25,10 +25,22 @@ KILL_ROUNDS: Final = 20
 _FAILPOINT: Final = ("JOBRUNNER_FAILPOINT", "JOBRUNNER_FAILPOINT_FIFO")
 
 
-def child_environment(environment: Mapping[str, str], *, share_broker: bool) -> dict[str, str]:
-    """The worker's environment without every `JOBRUNNER_*`. An armed failpoint reaches the child, not its jobs."""
-    kept = (*_FAILPOINT, *SHARED_VARIABLES) if share_broker else _FAILPOINT
-    return {name: value for name, value in environment.items() if not name.startswith("JOBRUNNER_") or name in kept}
+_INSTEAD: Final = {"JOBRUNNER_URL": "JOBRUNNER_URL_FILE", "JOBRUNNER_AUTHKEY_FILE": "JOBRUNNER_AUTHKEY"}
+"""Where one is given, the other may not be."""
+
+
+def child_environment(
+    environment: Mapping[str, str], *, share_broker: bool, broker: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The worker's environment without every `JOBRUNNER_*`. An armed failpoint reaches the child, not its jobs.
+
+    broker: with share_broker, the variables of what the worker did not find in its environment.
+    """
+    given = dict(broker or {}) if share_broker else {}
+    shared = set(SHARED_VARIABLES) - {_INSTEAD.get(name) for name in given} if share_broker else set()
+    kept = {*_FAILPOINT, *shared}
+    found = {name: value for name, value in environment.items() if not name.startswith("JOBRUNNER_") or name in kept}
+    return found | given
 
 
 class Process:

@@ -18,6 +18,7 @@ def pool_settings_of(settings: WorkerSettings) -> PoolSettings:
         max_jobs=settings.max_jobs,
         max_memory_bytes=settings.max_memory_bytes,
         share_broker=settings.share_broker,
+        broker=settings.url.variables,
     )
 
 

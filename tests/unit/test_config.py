@@ -283,3 +283,12 @@ def test_a_route_that_does_not_exist_is_refused(text: str, problem: str) -> None
     with pytest.raises(ConfigInvalid) as caught:
         _load()
     assert caught.value.message == problem
+
+
+@pytest.mark.parametrize(
+    "text", ["amqp://u%2F:p%40w@[::1]:5673/a%2Fb", "amqps://u:p@one:5671,two:5672/%2F", "amqp://guest:guest@h:5672/v"]
+)
+def test_a_url_can_be_passed_on_in_variables(text: str) -> None:
+    url = parse_url(text, "a file")
+    assert parse_url(url.variables()["JOBRUNNER_URL"], "a file") == url
+    assert parse_url(text, "JOBRUNNER_URL_FILE").variables() == {}

@@ -215,3 +215,11 @@ def test_jobs_see_none_of_our_variables_unless_the_broker_is_shared() -> None:
     assert child_environment(worker, share_broker=False) == {"HOME": "/h"}
     shared = child_environment(worker, share_broker=True)
     assert shared == {"HOME": "/h", "JOBRUNNER_URL": "amqp://x", "JOBRUNNER_AUTHKEY_FILE": "/k"}
+
+
+def test_jobs_get_the_broker_and_the_keys_wherever_the_worker_found_them() -> None:
+    worker = {"JOBRUNNER_URL_FILE": "/u", "JOBRUNNER_AUTHKEY": "a:b", "JOBRUNNER_TLS_CA_FILE": "/ca"}
+    found = {"JOBRUNNER_URL": "amqp://x", "JOBRUNNER_AUTHKEY_FILE": "/k"}
+    assert child_environment(worker, share_broker=True, broker=found) == found | {"JOBRUNNER_TLS_CA_FILE": "/ca"}
+    assert child_environment(worker, share_broker=True) == worker
+    assert child_environment(worker, share_broker=False, broker=found) == {}
