@@ -198,7 +198,7 @@ class _Map:
         if mapper.stopped and not mapper.is_read:
             return INTERRUPTED
         if mapper.halted:
-            self._report.talk(f"Halted: {self._plan.options['halt']}.")
+            self._report.talk(f"Halted: {self._plan.options['halt']}. The rest:  add  --run {self._run} --resume")
             return PartlyDone.exit_code
         if counts.failed:
             return 1
@@ -218,4 +218,6 @@ class _Map:
 def _go_on(mapper: Mapper) -> str:
     """`8 go on`."""
     count = mapper.counts.open
+    if not count:
+        return "Nothing goes on"
     return f"{count:,} {'goes' if count == 1 else 'go'} on"

@@ -179,7 +179,7 @@ def test_a_halt_cancels_what_goes_on(home: Home) -> None:
     assert done.returncode == 5
     assert time.monotonic() - began < 30
     assert summary(done.stderr)[0] == "✓ 0 ok  ✗ 1 failed  ⊘ 5 cancelled "
-    assert done.stderr.splitlines()[-1] == "Halted: now,fail=1."
+    assert re.fullmatch(r"Halted: now,fail=1\. The rest:  add  --run \S+ --resume", done.stderr.splitlines()[-1])
 
 
 def test_a_soft_halt_lets_what_was_queued_end(home: Home) -> None:
