@@ -41,6 +41,9 @@ _DELAY: Final = r"delay\.\d\d"
 _KEY: Final = r"\.[^.]+\.[^.]+"
 
 
+_Topics = tuple[tuple[str, str, str], ...]
+
+
 class Role(msgspec.Struct, frozen=True, kw_only=True):
     """What one user may do. configure, write, read: expressions. topics: (exchange, write, read)."""
 
@@ -72,6 +75,15 @@ def roles(queues: Sequence[str]) -> list[Role]:
     ours = rf"{names}|{_J}\..+"
     return [
         Role(name="setup", purpose="jobrunner queues declare", configure=ours, write=ours, read=ours),
+        *_enqueuers(to_jobs, later),
+        *_runners(names, to_jobs, later),
+        Role(name="monitor", purpose="the management API and metrics", tags=("monitoring",)),
+    ]
+
+
+def _enqueuers(to_jobs: _Topics, later: _Topics) -> list[Role]:
+    """Those that queue jobs."""
+    return [
         Role(
             name="submitter",
             purpose='enqueue with [broker] route = "jobs", and nothing else',
@@ -86,6 +98,12 @@ def roles(queues: Sequence[str]) -> list[Role]:
             read=rf"{_OWN}|{_J}\.events",
             topics=(*later, (topology.EVENTS, _written(PRODUCERS_KINDS), f"[a-z*]+{_KEY}")),
         ),
+    ]
+
+
+def _runners(names: str, to_jobs: _Topics, later: _Topics) -> list[Role]:
+    """Those that run jobs, look at them and set them right. names: an expression for the queues."""
+    return [
         Role(
             name="worker",
             purpose="run jobs",
@@ -113,7 +131,6 @@ def roles(queues: Sequence[str]) -> list[Role]:
                 (topology.CONTROL, ASK, ANSWER),
             ),
         ),
-        Role(name="monitor", purpose="the management API and metrics", tags=("monitoring",)),
     ]
 
 
