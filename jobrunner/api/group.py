@@ -27,7 +27,7 @@ class Group:
     found in the ledger, more may be added, and it is sealed anew at the end of a block, or by `seal()`.
 
     A block that ends with an exception seals it too, as a group of which something failed. A job that could not be
-    queued counts as failed. Safe from several threads.
+    queued counts as failed. Safe from several threads; what a forked process adds is not counted here.
     """
 
     def __init__(self, client: "Client", name: str | None, *, resume: bool = False) -> None:
