@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 BENCH := .venv-bench/.installed
 PYTEST := $(PYTHON) -m pytest
 TESTS := tests/unit tests/compat tests/typing tests/process tests/broker tests/acceptance tests/docs
-JOBS ?= 3
+JOBS ?= 4
 SECONDS ?= 180
 SEED ?= 1
 BROKER ?= local
@@ -39,7 +39,7 @@ rabbitmq: ## install RabbitMQ if it is missing; no system service is started
 demo: $(RUN) rabbitmq ## see it work: real jobs on a private RabbitMQ
 	@$(PYTHON) demo/run.py
 
-test: $(DEV) rabbitmq ## every test but the stress tests, JOBS=3 at a time
+test: $(DEV) rabbitmq ## every test but the stress tests, JOBS=4 at a time
 	$(PYTEST) --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 test-failed: $(DEV) rabbitmq ## again, one by one, what failed in the last run
