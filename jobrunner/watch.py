@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -16,6 +16,9 @@ from jobrunner.broker.publisher import Publisher
 from jobrunner.broker.subscription import Subscription
 from jobrunner.config import BrokerUrl
 from jobrunner.outcome import Error
+
+if TYPE_CHECKING:
+    from jobrunner.view.rows import JobRow
 
 RUNNING = ("started", "retrying", "interrupted")
 """Kinds that say whether a job runs now."""
@@ -171,3 +174,17 @@ def end_of(event: events.Succeeded | events.Dead | events.Cancelled | events.Exp
 
 def _ignore(_message: ConnectionMessage) -> None:
     """A lost connection is opened again; the wait goes on."""
+
+
+def end_in(row: "JobRow") -> End:
+    """The end that the ledger tells of."""
+    return End(
+        id=row.id,
+        state=row.state,
+        attempt=row.attempt,
+        result=row.result,
+        truncated=row.truncated,
+        error=row.error,
+        started_at=row.started_at,
+        took_s=row.took_s,
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from jobrunner import client as wire
 from jobrunner.api.call import Call
-from jobrunner.api.ends import PREFIX, SHORT, Ends, Ticket, end_in
+from jobrunner.api.ends import PREFIX, SHORT, Ends, Ticket
 from jobrunner.api.options import NONE_GIVEN, Options
 from jobrunner.api.outbox import Outbox
 from jobrunner.api.window import CHUNK, Answer, Source, Window
@@ -17,7 +17,7 @@ from jobrunner.config import Settings
 from jobrunner.durations import format_about
 from jobrunner.envelope import Envelope, new_id
 from jobrunner.errors import JobrunnerError, NotFound, WaitTimeout
-from jobrunner.watch import End
+from jobrunner.watch import End, end_in
 
 if TYPE_CHECKING:
     from jobrunner.view.rows import JobRow

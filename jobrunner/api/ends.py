@@ -5,7 +5,7 @@ import contextlib
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -27,9 +27,6 @@ from jobrunner.errors import (
     WaitTimeout,
 )
 from jobrunner.watch import End, end_of
-
-if TYPE_CHECKING:
-    from jobrunner.view.rows import JobRow
 
 SHORT = 8
 """Characters of an id that people are shown."""
@@ -211,20 +208,6 @@ def _keys(run: str) -> list[str]:
 def _later(loop: asyncio.AbstractEventLoop, leave: Callable[[str], None], run: str) -> None:
     with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
         loop.call_soon_threadsafe(leave, run)
-
-
-def end_in(row: "JobRow") -> End:
-    """The end that the ledger tells of."""
-    return End(
-        id=row.id,
-        state=row.state,
-        attempt=row.attempt,
-        result=row.result,
-        truncated=row.truncated,
-        error=row.error,
-        started_at=row.started_at,
-        took_s=row.took_s,
-    )
 
 
 def value_of(end: End) -> Any:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from jobrunner.api.ends import Ticket, end_in
+from jobrunner.api.ends import Ticket
 from jobrunner.api.options import Options, When, after_run
 from jobrunner.api.runs import new_run
 from jobrunner.errors import RunExists
+from jobrunner.watch import end_in
 
 if TYPE_CHECKING:
     from jobrunner.view.rows import JobRow

@@ -4,8 +4,9 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobrunner.api.ends import PREFIX, SHORT, end_in, value_of
+from jobrunner.api.ends import PREFIX, SHORT, value_of
 from jobrunner.errors import NotFound, WaitTimeout
+from jobrunner.watch import end_in
 
 if TYPE_CHECKING:
     from jobrunner.view.rows import JobRow

@@ -13,12 +13,12 @@ from jobrunner.cli.enqueue_result import finish, shows_of
 from jobrunner.cli.phrases import prefix
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import catch_up, opened
-from jobrunner.cli.waiting import end_of, until
+from jobrunner.cli.waiting import until
 from jobrunner.durations import format_about
 from jobrunner.errors import PermissionRefused, WaitTimeout
 from jobrunner.view.rows import JobRow
 from jobrunner.view.store import Store
-from jobrunner.watch import End
+from jobrunner.watch import End, end_in
 
 _FOLLOWED = {"lines": None, "since": None, "timestamps": False, "stream": None, "attempt": None, "no_sync": True}
 
@@ -114,7 +114,7 @@ class _Known:
                 row = ended
         attempts = self._store.attempts(row.id)
         streams = {"stdout": attempts[-1].stdout, "stderr": attempts[-1].stderr} if attempts else {}
-        return msgspec.structs.replace(end_of(row), **streams)
+        return msgspec.structs.replace(end_in(row), **streams)
 
     async def follow(self) -> End:
         """The same, its output shown meanwhile."""

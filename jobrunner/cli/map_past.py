@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from jobrunner import envelope as envelopes
 from jobrunner.cli import selecting, viewing
 from jobrunner.cli.shared import Shared
@@ -11,7 +13,7 @@ from jobrunner.mapping.items import parts_of
 from jobrunner.mapping.known import Known
 from jobrunner.mapping.recipe import IN_BATCHES
 from jobrunner.textset import TextSet
-from jobrunner.watch import End
+from jobrunner.watch import End, end_in
 
 if TYPE_CHECKING:
     from jobrunner.envelope import Job
@@ -121,15 +123,8 @@ class ViewPast:
             return None
         attempts = self._store.attempts(job_id)
         last = attempts[-1] if attempts else None
-        return End(
-            id=row.id,
-            state=row.state,
-            attempt=row.attempt,
-            result=row.result,
-            truncated=row.truncated,
-            error=row.error,
-            started_at=row.started_at,
-            took_s=row.took_s,
+        return msgspec.structs.replace(
+            end_in(row),
             stdout=last.stdout if last else None,
             stderr=last.stderr if last else None,
             chain=row.chain,

@@ -14,10 +14,10 @@ from jobrunner.cli.pieces import STREAMS, Unfold, last_lines
 from jobrunner.cli.selecting import some_jobs
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import catch_up, following, handle
-from jobrunner.cli.waiting import end_of
 from jobrunner.errors import PermissionRefused
 from jobrunner.view.rows import JobRow
 from jobrunner.view.store import Store
+from jobrunner.watch import end_in
 
 EACH_OF_SEVERAL: Final = 10
 """Lines of each job, when there are several."""
@@ -60,7 +60,7 @@ class Output:
                 now = self._store.job(row.id) or row
                 self._print_past(printing.unfolds[row.id], now)
                 if now.is_ended:
-                    printing.end(end_of(now))
+                    printing.end(end_in(now))
             if live is not None:
                 await printing.to_the_end(live)
         self._printer.close()

@@ -67,9 +67,9 @@ async def _ended(shared: Shared, store: "Store", word: str | None, wait_s: float
 
 def _show(shared: Shared, row: "JobRow", *, raw: bool) -> int:
     from jobrunner.cli.enqueue_result import failure_of, show_result
-    from jobrunner.cli.waiting import end_of
+    from jobrunner.watch import end_in
 
-    end = end_of(row)
+    end = end_in(row)
     if shared.json:
         out.emit_json({"id": row.id, "state": row.state, "value": row.result})
     elif row.state == "succeeded":

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import following
-from jobrunner.watch import End
 
 if TYPE_CHECKING:
     from jobrunner.broker.stream import Record
@@ -50,17 +49,3 @@ async def until(
 def _reached(store: "Store", ids: Iterable[str], is_reached: Callable[["JobRow"], bool]) -> "list[JobRow]":
     rows = [row for job_id in ids if (row := store.job(job_id)) is not None and is_reached(row)]
     return sorted(rows, key=lambda row: row.state_at)
-
-
-def end_of(row: "JobRow") -> End:
-    """The end of a job that has ended."""
-    return End(
-        id=row.id,
-        state=row.state,
-        attempt=row.attempt,
-        result=row.result,
-        truncated=row.truncated,
-        error=row.error,
-        started_at=row.started_at,
-        took_s=row.took_s,
-    )

@@ -83,6 +83,7 @@ def test_a_stop_ends_the_successor_too(app: Path) -> None:
             await grown(harness, app)
 
     asyncio.run(story())
+    assert len(born(app)) == 2
     for pid in born(app):
         assert_group_gone(pid)
 
