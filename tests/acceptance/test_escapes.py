@@ -8,6 +8,7 @@ import pika
 from jobrunner import envelope
 from tests.support.broker import TestBroker
 from tests.support.eventually import eventually
+from tests.support.foreign import publish
 from tests.support.home import Home
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
@@ -39,9 +40,7 @@ def foreign(url: str, queue: str) -> None:
     job_id = envelope.new_id()
     fields = {"v": 1, "id": job_id, "queue": queue, "iat": 1.0, "task": f"{EVIL}:x", "user": EVIL, "run": EVIL}
     body = json.dumps({**fields, "tags": [EVIL], "label": EVIL, "kwargs": {EVIL: EVIL}}, ensure_ascii=False).encode()
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    connection.channel().basic_publish("", queue, body, pika.BasicProperties(message_id=job_id, content_type=EVIL))
-    connection.close()
+    publish(url, queue, body, pika.BasicProperties(message_id=job_id, content_type=EVIL))
 
 
 def test_no_command_lets_a_terminal_obey_what_came_from_jobs(

@@ -10,7 +10,8 @@ import pytest
 
 from jobrunner.local.files import MAX_MESSAGE_BYTES
 from tests.support.broker import TestBroker
-from tests.support.command import ROOT, Commands
+from tests.support.command import ROOT, Commands, depth
+from tests.support.foreign import publish
 from tests.support.worker import WorkerProcess, starts, wait_for_start
 from tests.support.world import own_vhost
 
@@ -18,19 +19,6 @@ from tests.support.world import own_vhost
 @pytest.fixture
 def witness(tmp_path: Path) -> Path:
     return tmp_path / "witness"
-
-
-def depth(cli: Commands, queue: str) -> int:
-    rows = cli.json("queues", "list", queue)["queues"]
-    return int(rows[0]["ready"]) if rows else 0
-
-
-def publish(url: str, queue: str, body: bytes, **properties: object) -> None:
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    channel = connection.channel()
-    channel.confirm_delivery()
-    channel.basic_publish("", queue, body, pika.BasicProperties(**properties), mandatory=True)
-    connection.close()
 
 
 def test_a_job_whose_queue_is_deleted_under_it_ends_with_its_result(
@@ -122,16 +110,14 @@ def test_jobs_that_an_older_version_left_in_its_queues_run_after_the_upgrade(
         cli = make_commands(JOBRUNNER_URL=url)
         cli.run("queues", "declare", "high", "task_queue")
         for sample in samples.values():
-            publish(
-                url,
-                sample["key"],
-                sample["body"].encode(),
+            properties = pika.BasicProperties(
                 message_id=sample["message_id"],
                 type=sample["type"],
                 priority=sample["priority"],
                 headers=sample["headers"],
                 delivery_mode=2,
             )
+            publish(url, sample["key"], sample["body"].encode(), properties)
         worker = WorkerProcess(cli, "-q", "high", "-q", "task_queue", "-p", "1", "--raw-handler", "tasks:handle")
         (cli.folder / "tasks.py").write_text(TASKS)
         with worker:

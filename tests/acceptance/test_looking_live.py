@@ -274,7 +274,8 @@ def test_on_a_terminal_what_is_watched_is_drawn_on_an_empty_screen_until_ctrl_c(
         assert code == 130
         frames = text.split("\x1b[H\x1b[2J\x1b[3J")[1:]
         assert len(frames) >= 3
-        assert all(title in frame and queue_name[:20] in frame for frame in frames[:3]), text
+        # Ctrl-C may come while the last one is drawn
+        assert all(title in frame and queue_name[:20] in frame for frame in frames[:2]), text
 
 
 def test_on_a_terminal_enqueue_and_follow_shows_output_and_end(home: Home, queue_name: str) -> None:

@@ -14,19 +14,15 @@ from jobrunner.broker import control
 from jobrunner.broker.connection import Connection
 from jobrunner.config import parse_url
 from tests.support.broker import TestBroker
-from tests.support.command import Commands
+from tests.support.command import Commands, depth
 from tests.support.eventually import eventually
+from tests.support.foreign import publish
 from tests.support.worker import WorkerProcess, alive, pids_in, starts, wait_for_start
 
 
 @pytest.fixture
 def witness(tmp_path: Path) -> Path:
     return tmp_path / "witness"
-
-
-def depth(cli: Commands, queue: str) -> int:
-    rows = cli.json("queues", "list", queue)["queues"]
-    return int(rows[0]["ready"])
 
 
 def test_a_result_comes_back(cli: Commands, queue_name: str) -> None:
@@ -178,9 +174,7 @@ def test_a_broker_restart_under_a_running_job_means_one_start(
 def test_a_plain_message_is_dead_lettered_and_the_worker_goes_on(cli: Commands, queue_name: str) -> None:
     before = depth(cli, "jobrunner.v1.dead")
     with WorkerProcess(cli, "-q", queue_name) as worker:
-        connection = pika.BlockingConnection(pika.URLParameters(cli.env["JOBRUNNER_URL"]))
-        connection.channel().basic_publish("", queue_name, b"Hello...")
-        connection.close()
+        publish(cli.env["JOBRUNNER_URL"], queue_name, b"Hello...")
         worker.wait_for("job.dead")
         assert cli.run("enqueue", "-q", queue_name, "tasks:add", "2", "3", "--wait").stdout == "5\n"
     assert depth(cli, "jobrunner.v1.dead") == before + 1
@@ -192,9 +186,7 @@ def test_a_plain_message_is_the_input_of_a_raw_handler(cli: Commands, queue_name
         (("--raw-handler-command", "sh -c 'wc -c >> witness-c'"), "job.succeeded"),
     ]:
         with WorkerProcess(cli, "-q", queue_name, *args, WITNESS=str(witness)) as worker:
-            connection = pika.BlockingConnection(pika.URLParameters(cli.env["JOBRUNNER_URL"]))
-            connection.channel().basic_publish("", queue_name, b"Hello...")
-            connection.close()
+            publish(cli.env["JOBRUNNER_URL"], queue_name, b"Hello...")
             worker.wait_for(action)
     assert starts(witness, "body-8") == 1
     assert (cli.folder / "witness-c").read_text().split() == ["8"]

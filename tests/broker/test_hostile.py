@@ -111,6 +111,7 @@ def test_each_is_dead_once_for_its_reason_and_nothing_runs(make_vhost: Callable[
     key_file.write_text("\n".join(keys.lines) + "\n")
     witness, never = tmp_path / "witness", tmp_path / "never"
     cli = Commands(tmp_path, {"JOBRUNNER_URL": url})
+    cli.run("queues", "declare", "plain", "guarded")
     keyed = {"JOBRUNNER_AUTHKEY_FILE": str(key_file)}
 
     def place(queue: str) -> Place:

@@ -18,6 +18,7 @@ from tests.broker.lab import in_loop
 from tests.support.broker import TestBroker
 from tests.support.command import Commands
 from tests.support.eventually import eventually
+from tests.support.foreign import publish
 from tests.support.worker import WorkerProcess, starts, wait_for_start
 
 
@@ -25,14 +26,6 @@ def write_key(path: Path, *lines: str) -> Path:
     path.touch(mode=0o600)
     path.write_text("\n".join(lines) + "\n")
     return path
-
-
-def plain_pika(url: str, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    channel = connection.channel()
-    channel.confirm_delivery()
-    channel.basic_publish("", queue, body, properties, mandatory=True)
-    connection.close()
 
 
 def state_of(cli: Commands, job_id: str) -> str:
@@ -69,20 +62,20 @@ def test_with_a_key_only_what_was_signed_runs(broker: TestBroker, queue_name: st
         cli.run(*to_queue, "--", "touch", str(tmp_path / "never"), env=keyless)
         job = envelope.new_job(queue=queue_name, argv=["touch", str(tmp_path / "never")])
         body = msgspec.json.encode(job)
-        plain_pika(broker.url, queue_name, body, pika.BasicProperties(message_id=job.id, delivery_mode=2))
-        plain_pika(broker.url, queue_name, b"not a job", pika.BasicProperties(delivery_mode=2))
+        publish(broker.url, queue_name, body, pika.BasicProperties(message_id=job.id, delivery_mode=2))
+        publish(broker.url, queue_name, b"not a job", pika.BasicProperties(delivery_mode=2))
         eventually(lambda: _same(dead_reasons(worker), ["unsigned"] * 3))
         # a copy of a signed one, in another queue or with another body, is not what was signed
         sealed = envelope.seal(envelope.new_job(queue=queue_name, argv=["touch", str(tmp_path / "never")]))
         url = msgspec.structs.replace(broker.parsed, ring=read_ring(key, "test"))
         moved = properties_of(msgspec.structs.replace(job_message(sealed, "", queue_name), queue="elsewhere"), url)
-        plain_pika(broker.url, queue_name, sealed.body, moved)
+        publish(broker.url, queue_name, sealed.body, moved)
         eventually(lambda: _same(dead_reasons(worker), ["unsigned"] * 3 + ["bad_signature"]))
         # the very same message once more is the job that has run already
         again = envelope.seal(envelope.new_job(queue=queue_name, task="tasks:add", args=msgspec.Raw(b"[1,2]")))
         signed = properties_of(job_message(again, "", queue_name), url)
         for _ in range(2):
-            plain_pika(broker.url, queue_name, again.body, signed)
+            publish(broker.url, queue_name, again.body, signed)
         worker.wait_for("job.suppressed")
         told = zip(worker.actions(), worker.records(), strict=True)
         assert [action for action, record in told if again.job.id in json.dumps(record)] == [

@@ -79,3 +79,10 @@ class Commands:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
+
+
+def depth(cli: Commands, queue: str) -> int:
+    """How many messages are ready in it; 0 as well where it has not been made yet."""
+    done = cli.run("--json", "queues", "list", queue, code=None)
+    rows = json.loads(done.stdout.splitlines()[0])["queues"]
+    return int(rows[0]["ready"]) if rows else 0

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +20,7 @@ from tests.support.broker import TestBroker
 from tests.support.cells import CHILD, ENQUEUE, SHUTDOWN, STATES, Cell, least_runs, most_runs
 from tests.support.command import COMMAND, Commands
 from tests.support.eventually import eventually
+from tests.support.foreign import publish
 from tests.support.worker import WorkerProcess, wait_for_start
 
 STOPPED_S = 70.0
@@ -154,7 +154,7 @@ class Matrix:
     def _submit(self, trial: Trial, call: tuple[str, ...]) -> None:
         if trial.cell.outcome == "malformed":
             trial.body = f"no job at all, {trial.queue}".encode()
-            eventually(partial(self._put, trial), PATIENCE_S)
+            publish(self.broker.url, trial.queue, trial.body)
             return
         trial.job_id = trial.commands.json("enqueue", "-q", trial.queue, *call)["id"]
         if trial.cell.outcome == "cancel":
@@ -163,16 +163,6 @@ class Matrix:
         if trial.cell.point in SHUTDOWN:
             wait_for_start(trial.witness, timeout_s=PATIENCE_S)
             trial.process.send_signal(signal.SIGTERM)
-
-    def _put(self, trial: Trial) -> None:
-        """A message that is no job. Its worker may not have made the queue yet."""
-        with pika.BlockingConnection(pika.URLParameters(self.broker.url)) as connection:
-            channel = connection.channel()
-            channel.confirm_delivery()
-            try:
-                channel.basic_publish("", trial.queue, trial.body, mandatory=True)
-            except pika.exceptions.UnroutableError as exc:
-                raise AssertionError("there is no such queue yet") from exc
 
     def _finish(self, trial: Trial) -> None:
         """Break it, unless it broke by itself; let it go on; wait until it has done what it can."""
@@ -251,11 +241,10 @@ class Matrix:
 
     def _read(self) -> None:
         marker = uuid4().hex
+        properties = pika.BasicProperties(message_id=marker)
+        publish(self.broker.url, "marker.-.-", b"{}", properties, exchange="jobrunner.v1.events")
         with pika.BlockingConnection(pika.URLParameters(self.broker.url)) as connection:
             channel = connection.channel()
-            properties = pika.BasicProperties(message_id=marker)
-            channel.confirm_delivery()
-            channel.basic_publish("jobrunner.v1.events", "marker.-.-", b"{}", properties, mandatory=True)
             reader = connection.channel()
             reader.basic_qos(prefetch_count=200)
             arguments = {"x-stream-offset": "first"}
