@@ -17,7 +17,7 @@ import measure
 import msgspec
 from broker import Bench, private_broker
 
-from jobrunner import envelope, events
+from jobrunner import attempts, envelope, events
 from jobrunner.broker import declare
 from jobrunner.broker.batch import all_answers
 from jobrunner.broker.connection import Connection
@@ -34,7 +34,7 @@ def history(number: int) -> list[events.Event]:
     """Two events of one job: queued, and how it went."""
     made = envelope.new_job(queue="bench", task="bench_tasks:resize", args=msgspec.Raw(b'["photo.jpg",%d]' % number))
     at = time.time()
-    run = events.Run(worker="w1", host="h", pid=7, started_at=at, ended_at=at + 0.2)
+    run = attempts.Run(worker="w1", host="h", pid=7, started_at=at, ended_at=at + 0.2)
     queued = events.Queued(at=at, jobs=[events.QueuedJob(job=msgspec.Raw(envelope.seal(made).body))], by="ana@mbp")
     facts = {"at": at + 0.2, "id": made.id, "attempt": 1}
     if number % 100 == 0:

@@ -1,10 +1,11 @@
 """Every fact about a job or a worker, as it stands in the ledger: `KINDS` is the table that code, tests and docs share.
 
-Routing key `<kind>.<encoded run or ->.<job id>`; `message_id` `<id>.<copy>.<kind>`; body JSON tagged by `kind`.
+The body is JSON tagged by `kind`; how an event is published, with its key and its id, is in `broker/message.py`.
 """
 
 import msgspec
 
+from jobrunner.attempts import Run
 from jobrunner.outcome import Error
 
 VERSION = 1
@@ -13,29 +14,6 @@ GROUP_TYPE = "jobrunner.events"
 QUEUED_BATCH_JOBS = 500
 QUEUED_BATCH_BYTES = 256 * 1024
 """Bounds of one bulk `queued` event."""
-
-
-class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a run wrote to stdout or stderr: the first and last 64 KiB, as text with replacement characters.
-
-    total_bytes: all that was written, kept or not.
-    """
-
-    head: str = ""
-    tail: str = ""
-    total_bytes: int = 0
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where and when an attempt ran. Times are seconds since the epoch as float."""
-
-    worker: str
-    host: str
-    pid: int
-    started_at: float
-    ended_at: float | None = None
-    stdout: Stream | None = None
-    stderr: Stream | None = None
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag=str.lower):
@@ -309,31 +287,3 @@ def decode(body: bytes) -> Event:
 def kind_of(event: Event) -> str:
     """The event's kind, such as `succeeded`."""
     return type(event).__name__.lower()
-
-
-def message_id(event: Event) -> str:
-    """Unique among what is in flight: `<id>.<copy>.<kind>`; a bulk `queued` has the id of its first job."""
-    match event:
-        case Queued(jobs=jobs):
-            first = msgspec.json.decode(jobs[0].job, type=_OnlyId)
-            return f"{first.id}.{jobs[0].copy}.queued"
-        case Genesis(id=genesis_id):
-            return f"{genesis_id}.0.genesis"
-        case Cancel(jobs=cancelled, run=run):
-            return f"{next(iter(cancelled), run)}.{event.at:.6f}.cancel"
-        case Sealed(run=run, at=at):
-            return f"{run}.{at:.6f}.sealed"
-        case Pause(queue=queue):
-            return f"{queue}.{event.at:.6f}.pause"
-        case Worker(name=name, phase=phase):
-            return f"{name}.{event.at:.3f}.{phase}"
-        case Log(offset_bytes=offset, stream=stream):
-            return f"{event.id}.{event.copy}.log.{stream}.{offset}"
-        case Progress():
-            return f"{event.id}.{event.copy}.{event.at:.3f}.progress"
-        case _:
-            return f"{event.id}.{event.copy}.{kind_of(event)}"
-
-
-class _OnlyId(msgspec.Struct):
-    id: str

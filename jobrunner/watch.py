@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection, ConnectionMessage
 from jobrunner.broker.publisher import Publisher
@@ -40,8 +40,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     error: Error | None = None
     started_at: float | None = None
     took_s: float | None = None
-    stdout: events.Stream | None = None
-    stderr: events.Stream | None = None
+    stdout: attempts.Stream | None = None
+    stderr: attempts.Stream | None = None
     chain: int = 0
     host: str | None = None
 

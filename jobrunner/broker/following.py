@@ -11,6 +11,7 @@ from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.control import Request, request_message
 from jobrunner.broker.inbound import Inbound
+from jobrunner.broker.message import message_id_of
 from jobrunner.broker.publisher import Message, Publisher
 from jobrunner.errors import KeyCannotSign
 
@@ -24,7 +25,7 @@ def live_message(event: events.Log) -> Message:
         exchange=topology.CONTROL,
         key=f"log.{event.id}",
         body=events.encode(event),
-        message_id=events.message_id(event),
+        message_id=message_id_of(event),
         type=events.EVENT_TYPE,
         persistent=False,
     )

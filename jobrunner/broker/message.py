@@ -115,7 +115,7 @@ def event_message(event: events.Event) -> Message:
         case events.Genesis():
             key = topology.event_key(kind, None, "-")
         case events.Queued(jobs=jobs, run=run):
-            message_id = events.message_id(event)
+            message_id = message_id_of(event)
             key = topology.event_key(kind, run, "-" if len(jobs) > 1 else message_id.partition(".")[0])
             return Message(topology.EVENTS, key, events.encode(event), message_id, events.EVENT_TYPE)
         case events.Cancel(jobs=jobs, run=run):
@@ -129,7 +129,35 @@ def event_message(event: events.Event) -> Message:
             key = topology.event_key(kind, None, topology.encode_word(name))
         case _:
             key = topology.event_key(kind, event.run, event.id)
-    return Message(topology.EVENTS, key, events.encode(event), events.message_id(event), events.EVENT_TYPE)
+    return Message(topology.EVENTS, key, events.encode(event), message_id_of(event), events.EVENT_TYPE)
+
+
+def message_id_of(event: events.Event) -> str:
+    """Unique among what is in flight: `<id>.<copy>.<kind>`; a bulk `queued` has the id of its first job."""
+    match event:
+        case events.Queued(jobs=jobs):
+            first = msgspec.json.decode(jobs[0].job, type=_OnlyId)
+            return f"{first.id}.{jobs[0].copy}.queued"
+        case events.Genesis(id=genesis_id):
+            return f"{genesis_id}.0.genesis"
+        case events.Cancel(jobs=cancelled, run=run):
+            return f"{next(iter(cancelled), run)}.{event.at:.6f}.cancel"
+        case events.Sealed(run=run, at=at):
+            return f"{run}.{at:.6f}.sealed"
+        case events.Pause(queue=queue):
+            return f"{queue}.{event.at:.6f}.pause"
+        case events.Worker(name=name, phase=phase):
+            return f"{name}.{event.at:.3f}.{phase}"
+        case events.Log(offset_bytes=offset, stream=stream):
+            return f"{event.id}.{event.copy}.log.{stream}.{offset}"
+        case events.Progress():
+            return f"{event.id}.{event.copy}.{event.at:.3f}.progress"
+        case _:
+            return f"{event.id}.{event.copy}.{events.kind_of(event)}"
+
+
+class _OnlyId(msgspec.Struct):
+    id: str
 
 
 def properties_of(message: Message, url: BrokerUrl | None = None) -> spec.BasicProperties:

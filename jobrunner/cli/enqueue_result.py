@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
+from jobrunner.attempts import Stream
 from jobrunner.cli import failures, out, phrases
 from jobrunner.cli.pieces import rest_of
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import JobCancelled, JobExpired, JobFailed, JobrunnerError, ResultCut
-from jobrunner.events import Stream
 from jobrunner.watch import End
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.broker.stream import Record
 from jobrunner.cli import out, phrases
 from jobrunner.cli.events_read import kind_of
@@ -135,7 +135,7 @@ def _queued(event: events.Queued) -> str:
     return f"{first.task or ' '.join(first.argv or ())} → {first.queue}{more}"
 
 
-def _took(ran: events.Run | None) -> str:
+def _took(ran: attempts.Run | None) -> str:
     if ran is None or ran.ended_at is None:
         return ""
     return f" on {ran.worker}, {phrases.took(max(0.0, ran.ended_at - ran.started_at))}"

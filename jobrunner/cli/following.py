@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from jobrunner import events
+from jobrunner.attempts import Run
 from jobrunner.cli.live import Events
 from jobrunner.cli.output_print import Printer
 from jobrunner.cli.pieces import Unfold
-from jobrunner.events import JobEvent, Run
+from jobrunner.events import JobEvent
 from jobrunner.watch import End, end_of
 
 _ENDS: Final = events.Succeeded | events.Dead | events.Cancelled | events.Expired

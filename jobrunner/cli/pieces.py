@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from jobrunner.events import Log, Stream
+from jobrunner.attempts import Stream
 
 if TYPE_CHECKING:
+    from jobrunner.events import Log
     from jobrunner.view.rows import AttemptRow, LogChunk
 
 STREAMS: Final = ("out", "err")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobrunner import events
+from jobrunner import attempts
 from jobrunner.execution import endings, frames
 from jobrunner.execution.guard import Guard
 from jobrunner.execution.lifecycle import EXIT_S, HELLO_S, KILL_S, LEAVE_S, READY_S, STACKS_S, Died, Ending, State
@@ -60,7 +60,7 @@ class Handle:
         self._loop = asyncio.get_running_loop()
         self._process = Process(pool.environment, self._exit_seen)
         pool.guard.add(self._process.pid)
-        self.ran = events.Run(
+        self.ran = attempts.Run(
             worker=pool.settings.worker, host=socket.gethostname(), pid=self._process.pid, started_at=time.time()
         )
         """Where and when the current run started, or the last one ran."""
@@ -217,7 +217,7 @@ class Handle:
         self._count += 1
         self.state = State.BUSY
         self._run = run = _Run(work, self._count, now)
-        self.ran = events.Run(worker=self.ran.worker, host=self.ran.host, pid=self.ran.pid, started_at=now)
+        self.ran = attempts.Run(worker=self.ran.worker, host=self.ran.host, pid=self.ran.pid, started_at=now)
         self._stdout.begin(KEPT_BYTES if work.argv is None else RESULT_BYTES)
         self._stderr.begin()
         deadline = None
@@ -235,7 +235,7 @@ class Handle:
         stdout, stderr = self._stdout.take(), self._stderr.take()
         if run.work.argv is not None:
             outcome = endings.complete(outcome, stdout, stderr)
-        self.ran = ran = events.Run(
+        self.ran = ran = attempts.Run(
             worker=self.ran.worker,
             host=self.ran.host,
             pid=self.ran.pid,

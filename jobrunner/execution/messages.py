@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from jobrunner import events
+from jobrunner import attempts
 from jobrunner.errors import JobrunnerError
 from jobrunner.outcome import Outcome
 from jobrunner.registry import FunctionSpec
@@ -83,7 +83,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     slot: int
     key: tuple[str, int]
     outcome: Outcome
-    ran: events.Run
+    ran: attempts.Run
     ready: bool
 
 

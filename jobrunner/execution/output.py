@@ -5,7 +5,7 @@ import os
 import select
 from typing import Final
 
-from jobrunner.events import Stream
+from jobrunner.attempts import Stream
 
 KEPT_BYTES: Final = 64 * 1024
 """Kept of the head and of the tail of a stream."""

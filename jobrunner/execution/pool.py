@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from jobrunner import events
+from jobrunner import attempts
 from jobrunner.durations import format_duration
 from jobrunner.errors import AppImport, ChildrenKeepDying, JobrunnerError
 from jobrunner.execution.endings import MemoryEvents
@@ -107,7 +107,7 @@ class Pool:
         """
         self._slots[slot].run(work)
 
-    def running(self, slot: int) -> events.Run:
+    def running(self, slot: int) -> attempts.Run:
         """Where and when the slot's current job runs; of the last one when that has just ended."""
         return self._slots[slot].ran()
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from jobrunner import events
+from jobrunner import attempts
 from jobrunner.execution.handle import Handle, Surface
 from jobrunner.execution.lifecycle import Died, State
 from jobrunner.execution.messages import Finished, Work
@@ -104,13 +104,13 @@ class Slot:
         """What the current run has written so far."""
         return (None, None) if self._child is None else self._child.output()
 
-    def ran(self) -> events.Run:
+    def ran(self) -> attempts.Run:
         """Where and when the current child's run started, or its last one ran; of process 0 without a child."""
         return self._nowhere(None) if self._child is None else self._child.ran
 
-    def _nowhere(self, ended_at: float | None) -> events.Run:
+    def _nowhere(self, ended_at: float | None) -> attempts.Run:
         worker = self._pool.settings.worker
-        return events.Run(
+        return attempts.Run(
             worker=worker, host=socket.gethostname(), pid=0, started_at=ended_at or time.time(), ended_at=ended_at
         )
 

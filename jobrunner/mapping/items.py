@@ -2,7 +2,7 @@
 
 import msgspec
 
-from jobrunner import events
+from jobrunner import attempts
 from jobrunner.mapping.inputs import Input
 from jobrunner.outcome import Error, Part
 from jobrunner.watch import End
@@ -26,8 +26,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     started_at: float | None = None
     took_s: float | None = None
     host: str | None = None
-    stdout: events.Stream | None = None
-    stderr: events.Stream | None = None
+    stdout: attempts.Stream | None = None
+    stderr: attempts.Stream | None = None
     was_queued: bool = True
 
     @property

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from jobrunner import events
+from jobrunner.attempts import Stream
 from jobrunner.envelope import Job
 from jobrunner.outcome import Error
 from jobrunner.retry import DEFAULT_RETRIES
@@ -28,7 +29,7 @@ _INTERRUPTED: Final = OUTCOMES.index("interrupted")
 _CUT_SHORT: Final = "interrupted"
 
 _errors = msgspec.json.Decoder(Error)
-_streams = msgspec.json.Decoder(events.Stream)
+_streams = msgspec.json.Decoder(Stream)
 _workers = msgspec.json.Decoder(events.Worker)
 _pauses = msgspec.json.Decoder(events.Pause)
 _tags = msgspec.json.Decoder(list[str])

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from jobrunner import events
-from jobrunner.events import Run
+from jobrunner.attempts import Run
 from jobrunner.outcome import Error
 from jobrunner.view import causes, draft
 from jobrunner.view.draft import Draft, Place

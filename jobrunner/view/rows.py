@@ -5,8 +5,8 @@ Times are seconds since the epoch as float.
 
 import msgspec
 
+from jobrunner.attempts import Stream
 from jobrunner.envelope import After
-from jobrunner.events import Stream
 from jobrunner.outcome import Error
 
 SHORT_ID_CHARS = 8

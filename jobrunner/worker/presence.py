@@ -5,7 +5,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from jobrunner import __version__, events
+from jobrunner import __version__, attempts, events
 from jobrunner.broker.control import Reply, RunningJob
 from jobrunner.worker.pauses import Pauses
 from jobrunner.worker.settings import WorkerSettings
@@ -57,7 +57,7 @@ class Presence:
             allow_import=list(settings.allow_import),
         )
 
-    def reply(self, running: dict[int, tuple[Run, events.Run]], jobs: dict[str, str], stack: str | None) -> Reply:
+    def reply(self, running: dict[int, tuple[Run, attempts.Run]], jobs: dict[str, str], stack: str | None) -> Reply:
         """The answer to a question. running: slot -> what runs there."""
         settings = self._settings
         return Reply(

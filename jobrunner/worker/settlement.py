@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from jobrunner import events, outcome
+from jobrunner import attempts, events, outcome
 from jobrunner.broker import topology
 from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Message, event_message, job_message
@@ -91,7 +91,7 @@ class Run:
         self.announced = False
         self.cancel: CancelNote | None = None
         self.logged_bytes = [0, 0]
-        self.ran: events.Run | None = None
+        self.ran: attempts.Run | None = None
         self.verdict: Verdict | None = None
         self.open: dict[int, Message] | None = None
         self.failed: set[int] = set()
@@ -176,7 +176,7 @@ def facts_of(envelope: Envelope, *, attempt: int | None = None) -> dict[str, Any
     }
 
 
-def started(run: Run, ran: events.Run, now: float) -> Message:
+def started(run: Run, ran: attempts.Run, now: float) -> Message:
     """The event that says that the job has been running for a while."""
     return event_message(events.Started(at=now, ran=ran, **_facts_of_run(run)))
 

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.broker.control import Request, reply_message
 from jobrunner.broker.following import live_message
 from jobrunner.broker.publisher import event_message
@@ -139,7 +139,7 @@ class Steering:
         if self._heartbeat and now - self._heartbeat >= HEARTBEAT_S:
             self._tell("heartbeat")
 
-    def _tell_output(self, slot: int, run: Run, ran: events.Run) -> None:
+    def _tell_output(self, slot: int, run: Run, ran: attempts.Run) -> None:
         now = time.monotonic()
         for index, kept in enumerate(self.pool.output(slot)):
             if kept is None or run.logged_bytes[index] >= kept.total_bytes:
@@ -164,7 +164,7 @@ class Steering:
         )
         self._settler.announce(event_message(event))
 
-    def _publish_output(self, run: Run, ran: events.Run, index: int, kept: HeadTail) -> None:
+    def _publish_output(self, run: Run, ran: attempts.Run, index: int, kept: HeadTail) -> None:
         begin = run.logged_bytes[index]
         data = bytes(kept.head[begin : min(len(kept.head), KEPT_BYTES)])
         text, used = whole_characters(data)
@@ -172,7 +172,7 @@ class Steering:
             run.logged_bytes[index] = begin + used
             self._settler.announce(event_message(_log(run, ran, index, text, begin)))
 
-    def _send_on(self, run: Run, ran: events.Run, index: int, kept: HeadTail) -> None:
+    def _send_on(self, run: Run, ran: attempts.Run, index: int, kept: HeadTail) -> None:
         """What is written beyond the first 64 KiB, to whoever follows now: the ledger does not keep it."""
         begin = run.logged_bytes[index]
         if begin < len(kept.head):  # of a command more is kept at hand than the ledger gets: it is the result
@@ -186,7 +186,7 @@ class Steering:
             self._settler.announce(live_message(_log(run, ran, index, text, begin)))
 
 
-def _log(run: Run, ran: events.Run, index: int, text: str, begin: int) -> events.Log:
+def _log(run: Run, ran: attempts.Run, index: int, text: str, begin: int) -> events.Log:
     return events.Log(
         at=time.time(),
         stream=("out", "err")[index],

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.broker.groups import group
 from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.client import Client
@@ -27,7 +27,7 @@ def job(queue: str, **fields: object) -> Envelope:
 
 
 def succeeded(sealed: Envelope) -> events.Succeeded:
-    ran = events.Run(worker="w", host="h", pid=1, started_at=1.0, ended_at=2.0)
+    ran = attempts.Run(worker="w", host="h", pid=1, started_at=1.0, ended_at=2.0)
     return events.Succeeded(at=2.0, id=sealed.job.id, run=sealed.job.run, attempt=1, result=msgspec.Raw(b"5"), ran=ran)
 
 

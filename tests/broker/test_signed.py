@@ -9,7 +9,7 @@ import msgspec
 import pika
 import pytest
 
-from jobrunner import envelope, events
+from jobrunner import attempts, envelope, events
 from jobrunner.broker.message import event_message, job_message, properties_of
 from jobrunner.broker.topology import EVENTS
 from jobrunner.client import Client
@@ -117,7 +117,7 @@ def test_what_nobody_signed_is_neither_believed_nor_obeyed(
     with WorkerProcess(cli, "-q", queue_name, "--procs", "1"):
         job_id = cli.run("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate)).stdout.strip()
         wait_for_start(witness)
-        ran = events.Run(worker="w", host="h", pid=1, started_at=1.0)
+        ran = attempts.Run(worker="w", host="h", pid=1, started_at=1.0)
         forged = event_message(
             events.Succeeded(at=time.time(), id=job_id, attempt=1, result=msgspec.Raw(b'"forged"'), ran=ran)
         )

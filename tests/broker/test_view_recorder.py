@@ -15,6 +15,7 @@ import pytest
 from jobrunner import envelope, events
 from jobrunner.broker import declare, topology
 from jobrunner.broker.batch import all_answers
+from jobrunner.broker.message import message_id_of
 from jobrunner.broker.publisher import Message, Stored, event_message
 from jobrunner.broker.stream import Record
 from jobrunner.config import BrokerUrl, parse_url
@@ -58,7 +59,7 @@ async def delete_ledger(made: Lab) -> None:
 
 
 def ids_of(told: Sequence[events.Event]) -> set[str]:
-    return {events.message_id(each).partition(".")[0] for each in told}
+    return {message_id_of(each).partition(".")[0] for each in told}
 
 
 def known(store: Store) -> set[str]:
@@ -269,8 +270,8 @@ async def test_who_follows_gets_each_record_once_and_in_order_also_across_a_lost
                     await eventually_async(lambda so_far=start + 200: _came(got, so_far), timeout_s=PATIENCE_S)
                     proxy.cut()
             assert ids_of(told) <= known(store)
-    mine = [record for record in got if record.message_id in {events.message_id(each) for each in told}]
-    assert [record.message_id for record in mine] == [events.message_id(each) for each in told]
+    mine = [record for record in got if record.message_id in {message_id_of(each) for each in told}]
+    assert [record.message_id for record in mine] == [message_id_of(each) for each in told]
     assert [record.offset for record in got] == sorted({record.offset for record in got})
 
 

@@ -16,6 +16,7 @@ import pytest
 from jobrunner import envelope, events
 from jobrunner.broker import topology
 from jobrunner.broker.groups import parts
+from jobrunner.broker.message import message_id_of
 from jobrunner.broker.stream import Record
 from jobrunner.view.store import Store
 from tests.compat import write
@@ -66,7 +67,7 @@ def test_events_are_read_as_they_were_meant(sample: dict[str, Any]) -> None:
     event = events.decode(sample["body"].encode())
     assert events.kind_of(event) == sample["kind"]
     assert holds(plain(event), json.loads(sample["body"]))
-    assert events.message_id(event) == sample["message_id"]
+    assert message_id_of(event) == sample["message_id"]
 
 
 def test_several_events_in_one_message_are_read_as_they_were_meant() -> None:

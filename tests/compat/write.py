@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from jobrunner import envelope, events
+from jobrunner import attempts, envelope, events
 from jobrunner.broker.message import Message, event_message, job_message
 from jobrunner.view import schema
 from jobrunner.view.store import Store
@@ -17,7 +17,7 @@ from tests.support.history import IDS, NOW, TIMEOUT, queued, run
 
 HERE = Path(__file__).parent
 CALL, COMMAND, MANUAL, RUNNING = IDS
-OUTPUT = events.Stream(head="first\n", tail="last\n", total_bytes=200_000)
+OUTPUT = attempts.Stream(head="first\n", tail="last\n", total_bytes=200_000)
 
 
 def jobs() -> list[tuple[str, Message]]:

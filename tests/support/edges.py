@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Answer, Message, Stored
 from jobrunner.config import parse_url
@@ -90,8 +90,8 @@ class Processes:
         assert number
         self.interrupted.append(slot)
 
-    def running(self, slot: int) -> events.Run:
-        return events.Run(worker="w1", host="h", pid=1000 + slot, started_at=1.0)
+    def running(self, slot: int) -> attempts.Run:
+        return attempts.Run(worker="w1", host="h", pid=1000 + slot, started_at=1.0)
 
     def output(self, slot: int) -> tuple[HeadTail | None, HeadTail | None]:
         return self.written.get(slot, (None, None))

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from jobrunner import envelope, events
+from jobrunner import attempts, envelope, events
 from jobrunner.broker import topology
+from jobrunner.broker.message import message_id_of
 from jobrunner.broker.stream import Record
 from jobrunner.outcome import Error
 from jobrunner.view import schema
@@ -29,7 +30,7 @@ TIMEOUT = Error(
 
 def record(event: events.Event, offset: int) -> Record:
     """An event as it is read."""
-    return Record(offset, topology.EVENTS, "key", events.message_id(event), events.encode(event))
+    return Record(offset, topology.EVENTS, "key", message_id_of(event), events.encode(event))
 
 
 def records(told: Iterable[events.Event], first: int = 0) -> list[Record]:
@@ -70,9 +71,9 @@ def queued(job_id: str = IDS[0], at: float = NOW - 100, **fields: Any) -> events
     return events.Queued(at=at, jobs=[events.QueuedJob(job=msgspec.Raw(body(job_id, **fields)), **own)], by=ME)
 
 
-def run(started_at: float = NOW - 50, ended_at: float | None = None, **fields: Any) -> events.Run:
+def run(started_at: float = NOW - 50, ended_at: float | None = None, **fields: Any) -> attempts.Run:
     """Where an attempt runs."""
-    return events.Run(
+    return attempts.Run(
         **{"worker": "web3-91c0", "host": "web3", "pid": 77, "started_at": started_at, "ended_at": ended_at, **fields}
     )
 

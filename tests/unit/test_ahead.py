@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.broker.connection import ConnectionBlocked
 from jobrunner.broker.consumer import ConsumerLost, Delivered
 from jobrunner.broker.groups import parts
@@ -21,7 +21,7 @@ from jobrunner.worker import inbox
 from jobrunner.worker.slots import BEHIND_S, LONG_S
 from tests.support.edges import Bench, Standing
 
-RAN = events.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
+RAN = attempts.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
 SPARE = 2
 ENOUGH = 40
 RING = KeyRing(parse(f"2026-11 hs256 {b64encode(bytes(range(32))).decode()}", "test"), "test")

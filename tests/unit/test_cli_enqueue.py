@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobrunner.attempts import Stream
 from jobrunner.cli.app import run
 from jobrunner.cli.enqueue_result import failure_of, finish
 from jobrunner.cli.shared import Shared
 from jobrunner.envelope import MAX_JOB_BYTES
-from jobrunner.events import Stream
 from jobrunner.outcome import Error
 from jobrunner.watch import End
 from jobrunner.wishes import Wishes, build

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrunner import events
+from jobrunner.attempts import Run, Stream
 from jobrunner.cli.following import Following
 from jobrunner.cli.output_print import Printer
 from jobrunner.cli.pieces import Lines, Piece, Unfold, amount, last_lines, rest_of
 from jobrunner.cli.shared import Shared
-from jobrunner.events import Run, Stream
 from jobrunner.execution.output import HeadTail
 from jobrunner.outcome import Error
 from jobrunner.view.rows import AttemptRow, LogChunk

@@ -14,6 +14,7 @@ import pytest
 from jobrunner import events
 from jobrunner.broker import topology
 from jobrunner.broker.control import Reply
+from jobrunner.broker.message import message_id_of
 from jobrunner.broker.stream import Record
 from jobrunner.cli import columns, completing, draw, phrases, selecting, viewing, watching
 from jobrunner.cli.draw import Column
@@ -294,7 +295,7 @@ def queued(offset: int, queue: str) -> Record:
     made = new_job(queue=queue, task="tasks:resize", user="ana@mbp")
     event = events.Queued(at=time.time(), jobs=[events.QueuedJob(job=msgspec.Raw(seal(made).body))], by="ana@mbp")
     key = topology.event_key("queued", None, made.id)
-    return Record(offset, topology.EVENTS, key, events.message_id(event), events.encode(event))
+    return Record(offset, topology.EVENTS, key, message_id_of(event), events.encode(event))
 
 
 def test_ids_filters_and_the_newest_of_this_user_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,12 @@ import typing
 import msgspec
 import pytest
 
-from jobrunner import envelope, events
+from jobrunner import attempts, envelope, events
+from jobrunner.broker.message import message_id_of
 from jobrunner.outcome import Error
 
-RAN = events.Run(
-    worker="w1", host="h", pid=7, started_at=1.0, ended_at=2.5, stdout=events.Stream(head="x", total_bytes=1)
+RAN = attempts.Run(
+    worker="w1", host="h", pid=7, started_at=1.0, ended_at=2.5, stdout=attempts.Stream(head="x", total_bytes=1)
 )
 ERROR = Error(reason="exit", message="exit 1", exit=1)
 FACTS = {"at": 5.0, "id": "k7f2m9xq4tzd8w1r", "run": "r-1", "attempt": 2, "copy": 3, "chain": 1}
@@ -62,7 +63,7 @@ def test_the_table_of_kinds_is_complete() -> None:
 
 
 def test_message_ids_name_the_job_its_copy_and_the_kind() -> None:
-    ids = [events.message_id(sample) for sample in SAMPLES]
+    ids = [message_id_of(sample) for sample in SAMPLES]
     assert ids[:3] == ["k7f2m9xq4tzd8w1r.0.queued", "k7f2m9xq4tzd8w1r.3.started", "k7f2m9xq4tzd8w1r.3.succeeded"]
     assert len(set(ids)) == len(ids)
 

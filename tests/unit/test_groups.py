@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.broker import topology
 from jobrunner.broker.groups import MOST_BYTES, MOST_EVENTS, group, parts
 from jobrunner.broker.message import Message, Refused, Stored, Unknown, event_message, properties_of
@@ -16,7 +16,7 @@ from jobrunner.worker.gathering import Gathering, Key
 from tests.broker.lab import in_loop
 from tests.support.eventually import eventually_async
 
-RAN = events.Run(worker="w", host="h", pid=1, started_at=1.0, ended_at=2.0)
+RAN = attempts.Run(worker="w", host="h", pid=1, started_at=1.0, ended_at=2.0)
 
 
 def success(run: str | None = None, result: bytes = b"5") -> Message:

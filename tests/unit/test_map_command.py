@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobrunner.attempts import Stream
 from jobrunner.cli.app import run
 from jobrunner.cli.map_bar import Bar
 from jobrunner.cli.map_files import Results, opened_log
 from jobrunner.cli.map_report import Report
 from jobrunner.cli.shared import Shared
-from jobrunner.events import Stream
 from jobrunner.mapping.inputs import Input
 from jobrunner.mapping.items import Ended
 from jobrunner.mapping.line import Counts

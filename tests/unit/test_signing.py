@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobrunner import envelope, events, signing
+from jobrunner import attempts, envelope, events, signing
 from jobrunner.broker.message import event_message, job_message, properties_of
 from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope
@@ -300,7 +300,7 @@ def test_a_key_for_some_jobs_signs_no_others() -> None:
 
 def succeeded() -> tuple[str, bytes, dict[str, Any]]:
     """Routing key, body and signed headers of an event."""
-    ran = events.Run(worker="w", host="h", pid=1, started_at=1.0)
+    ran = attempts.Run(worker="w", host="h", pid=1, started_at=1.0)
     message = event_message(events.Succeeded(at=1.0, id="k7f2m9xq4tzd8w1r", ran=ran))
     headers = properties_of(message, msgspec.structs.replace(URL, ring=RING)).headers
     return message.key, message.body, dict(headers or {})

@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from jobrunner import events
+from jobrunner import attempts
 from jobrunner.broker.stream import Record
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.show_text import lines
@@ -68,7 +68,7 @@ def test_a_call_that_succeeded() -> None:
 
 
 def test_a_command_that_is_dead_with_its_attempts() -> None:
-    output = events.Stream(head="x", total_bytes=1)
+    output = attempts.Stream(head="x", total_bytes=1)
     with a_view([queued(argv=["curl", "x"]), dead(ran=run(NOW - 40, NOW - 30, stdout=output, stderr=output))]) as store:
         row = store.job(IDS[0])
         assert row is not None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.broker.stream import Record
 from jobrunner.outcome import Error
 from jobrunner.view.live import paused_queues
@@ -44,7 +44,7 @@ def histories(draw: st.DrawFn) -> list[events.Event]:
     return told
 
 
-def _queued(facts: dict[str, Any], ran: events.Run) -> events.Queued:
+def _queued(facts: dict[str, Any], ran: attempts.Run) -> events.Queued:
     own = {name: facts[name] for name in ("chain", "copy", "at")}
     due = ran.started_at if facts["attempt"] else None
     argv = {"argv": ["curl", "x"]} if facts["attempt"] == 2 else {}
@@ -244,7 +244,7 @@ def test_a_run_that_told_no_end_counts_as_cut_short_once_another_began() -> None
 
 
 def test_attempts_have_their_error_with_its_traceback_and_their_output() -> None:
-    output = events.Stream(head="line\n", total_bytes=5)
+    output = attempts.Stream(head="line\n", total_bytes=5)
     with a_view([dead(ran=run(NOW - 50, NOW - 40, stdout=output))]) as store:
         (attempt,) = store.attempts(ID)
         row = store.job(ID)

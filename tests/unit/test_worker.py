@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.broker.connection import ConnectionBlocked, ConnectionDown, ConnectionUnblocked
 from jobrunner.broker.consumer import ConsumerLost, ConsumerReady, Delivered
 from jobrunner.broker.control import Reply, Request
@@ -27,7 +27,7 @@ from jobrunner.worker.pauses import Pauses
 from tests.support.edges import Bench, Standing
 
 ERROR = Error(reason="error", message="boom")
-RAN = events.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
+RAN = attempts.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
 LOST = ConnectionDown("consume", 1, BrokerLost(address="h:1", reason="reset"), 0.5)
 
 

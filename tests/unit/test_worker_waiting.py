@@ -6,7 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.broker.consumer import Delivered, Delivery
 from jobrunner.broker.waiting import SLOT, EndHeard, WaitingDelivered, WaitingLost
 from jobrunner.envelope import After, Envelope, new_job, seal
@@ -16,7 +16,7 @@ from tests.support.edges import Bench, Standing
 from tests.unit.test_worker import finish, ready
 
 OTHER = "a" * 16
-RAN = events.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
+RAN = attempts.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
 SUCCEEDED = EndHeard(events.encode(events.Succeeded(at=1.0, id=OTHER, ran=RAN)))
 DEAD = EndHeard(events.encode(events.Dead(at=1.0, id=OTHER, error=Error(reason="error", message="x"), queue="q")))
 

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobrunner import events
+from jobrunner import attempts, events
 from jobrunner.envelope import After, new_job, seal
 from jobrunner.outcome import Error, Release
 from jobrunner.workflow import Book, Drop
 
 A, B, WAITER = "a" * 16, "b" * 16, "w" * 16
-RAN = events.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
+RAN = attempts.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
 ENDS = ("succeeded", "dead", "cancelled", "expired")
 
 
