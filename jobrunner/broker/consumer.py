@@ -14,7 +14,6 @@ from pika import exceptions, spec
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.backoff import jittered
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.declare import ensure_user_queue
 from jobrunner.broker.delivery import (
     ConsumerLost,
     ConsumerMessage,
@@ -27,6 +26,7 @@ from jobrunner.broker.delivery import (
 )
 from jobrunner.broker.explain import explain
 from jobrunner.broker.feed import Feed
+from jobrunner.broker.places import ensure_user_queue
 from jobrunner.errors import BrokerLost, JobrunnerError
 
 __all__ = ["ConsumerLost", "ConsumerMessage", "ConsumerReady", "Delivered", "Delivery", "HandedBack", "SlotConsumer"]

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pika import BasicProperties, exceptions
+from pika import exceptions
 
 from jobrunner import envelope, events
 from jobrunner.broker import topology
@@ -18,7 +18,7 @@ from jobrunner.broker.connection import Connection
 from jobrunner.broker.explain import explain
 from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.broker.topology import Binding, Declaration, Exchange, Queue
-from jobrunner.errors import BrokerLost, EntityDiffers, PermissionRefused
+from jobrunner.errors import BrokerLost, PermissionRefused
 
 if TYPE_CHECKING:
     from pika.exchange_type import ExchangeType
@@ -158,6 +158,14 @@ async def declare(connection: Connection, declarations: Iterable[Declaration]) -
 
     Raises: PermissionRefused (403), EntityDiffers (406), BrokerLost, also for a binding whose ends are missing.
     """
+    try:
+        await try_declare(connection, declarations)
+    except Missing as exc:
+        raise BrokerLost(address=connection.url.address, reason=exc.text) from exc
+
+
+async def try_declare(connection: Connection, declarations: Iterable[Declaration]) -> None:
+    """The same, where the ends of a binding may be missing. Raises: Missing then; otherwise as `declare`."""
     *before, last = declarations
 
     async def send_all(channel: _Channel) -> None:
@@ -165,10 +173,7 @@ async def declare(connection: Connection, declarations: Iterable[Declaration]) -
             _send(channel.amqp, declaration, None)
         await channel.ask(lambda done: _send(channel.amqp, last, done))
 
-    try:
-        await _patiently(connection, send_all)
-    except Missing as exc:
-        raise BrokerLost(address=connection.url.address, reason=exc.text) from exc
+    await _patiently(connection, send_all)
 
 
 async def exists(connection: Connection, entities: Iterable[Exchange | Queue]) -> bool:
@@ -220,46 +225,6 @@ async def publish_genesis(publisher: Publisher) -> None:
         raise BrokerLost(address=publisher.connection.url.address, reason=f"the ledger took no record: {answer}")
 
 
-async def ensure_user_queue(connection: Connection, queue: str) -> None:
-    """Create the queue unless it is there; one that someone else made, with whatever settings, is used as it is.
-
-    Raises: PermissionRefused, BrokerLost.
-    """
-    with contextlib.suppress(EntityDiffers):
-        await declare(connection, [topology.user_queue(queue)])
-
-
-async def ensure_ladder(connection: Connection, queue: str) -> None:
-    """Make sure that delayed jobs find the ladder, and from it `queue`. Asks once in a process, then remembers.
-
-    Raises: PermissionRefused, EntityDiffers, BrokerLost.
-    """
-    top = topology.level(topology.LEVELS - 1)
-    if top not in connection.known:
-        if not await exists(connection, [Exchange(top, "topic")]):
-            await declare(connection, [*topology.startup(), *topology.ladder()])
-        connection.known.add(top)
-    binding = topology.jobs_binding(queue)
-    if binding.key not in connection.known:
-        await _bind(connection, binding)
-        connection.known.add(binding.key)
-
-
-async def ensure_waiting(connection: Connection) -> None:
-    """Make sure that there is a place for jobs that wait for others. Raises: PermissionRefused, BrokerLost."""
-    if not await exists(connection, [Exchange(topology.WAITING, "fanout")]):
-        await declare(connection, [*topology.startup()])
-
-
-async def _bind(connection: Connection, binding: Binding) -> None:
-    with contextlib.suppress(PermissionRefused):  # then an administrator has bound it, or it shows in `unrouted`
-        try:
-            await _patiently(connection, lambda channel: channel.ask(lambda done: _send(channel.amqp, binding, done)))
-        except Missing:
-            await ensure_user_queue(connection, binding.destination)
-            await declare(connection, [*topology.startup(), binding])
-
-
 async def queue_depth(connection: Connection, queue: str) -> tuple[int, int] | None:
     """Ready messages and consumers of a queue; None if there is no such queue. 0 is no proof of emptiness: messages
     at work do not count, and a quorum queue's leader may not have answered in time.
@@ -284,15 +249,6 @@ async def on_throwaway(connection: Connection, ask: Callable[[AmqpChannel, Calla
     """
     async with _throwaway(connection) as channel:
         return await channel.ask(lambda done: ask(channel.amqp, done))
-
-
-def publish_invalid(channel: AmqpChannel, exchange: str, key: str) -> None:
-    """Publish what no broker takes: it closes the channel with 403 where the user may not publish there, else with 406.
-
-    Source: rabbit_channel.erl: the right on the exchange is looked up first, then the expiration is read; the right on
-    the key comes before it up to 4.0.2, and after it later.
-    """
-    channel.basic_publish(exchange, key, b"", BasicProperties(expiration="none"))
 
 
 async def delete_queue(connection: Connection, queue: str) -> int:

@@ -1,9 +1,12 @@
-"""Where jobs go: the queues and the ladder that a publisher has seen to exist, made where they are missing."""
+"""Where jobs go: their queues, the ladder and the place for those that wait, made where they are missing."""
 
-from jobrunner.broker import declare
+import contextlib
+
+from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection
+from jobrunner.broker.topology import Binding, Exchange
 from jobrunner.envelope import Envelope
-from jobrunner.errors import PermissionRefused, Unroutable
+from jobrunner.errors import EntityDiffers, PermissionRefused, Unroutable
 
 
 class Places:
@@ -46,15 +49,55 @@ class Places:
         if queue not in self._queues:
             try:
                 if await declare.queue_depth(self._connection, queue) is None:
-                    await declare.ensure_user_queue(self._connection, queue)
+                    await ensure_user_queue(self._connection, queue)
             except PermissionRefused as exc:
                 # not even a look is allowed on some brokers (RabbitMQ 4.2.6, 4.3.0): the publish itself will tell
                 if exc.fields.get("verb") == "create":
                     raise Unroutable(queue=queue, user=self._connection.url.user) from exc
             self._queues.add(queue)
         if self._needs_ladder(envelope) and queue not in self._ladders:
-            await declare.ensure_ladder(self._connection, queue)
+            await ensure_ladder(self._connection, queue)
             self._ladders.add(queue)
         if envelope.waits and not self._has_waiting:
-            await declare.ensure_waiting(self._connection)
+            await ensure_waiting(self._connection)
             self._has_waiting = True
+
+
+async def ensure_user_queue(connection: Connection, queue: str) -> None:
+    """Create the queue unless it is there; one that someone else made, with whatever settings, is used as it is.
+
+    Raises: PermissionRefused, BrokerLost.
+    """
+    with contextlib.suppress(EntityDiffers):
+        await declare.declare(connection, [topology.user_queue(queue)])
+
+
+async def ensure_ladder(connection: Connection, queue: str) -> None:
+    """Make sure that delayed jobs find the ladder, and from it `queue`. Asks once in a process, then remembers.
+
+    Raises: PermissionRefused, EntityDiffers, BrokerLost.
+    """
+    top = topology.level(topology.LEVELS - 1)
+    if top not in connection.known:
+        if not await declare.exists(connection, [Exchange(top, "topic")]):
+            await declare.declare(connection, [*topology.startup(), *topology.ladder()])
+        connection.known.add(top)
+    binding = topology.jobs_binding(queue)
+    if binding.key not in connection.known:
+        await _bind(connection, binding)
+        connection.known.add(binding.key)
+
+
+async def ensure_waiting(connection: Connection) -> None:
+    """Make sure that there is a place for jobs that wait for others. Raises: PermissionRefused, BrokerLost."""
+    if not await declare.exists(connection, [Exchange(topology.WAITING, "fanout")]):
+        await declare.declare(connection, [*topology.startup()])
+
+
+async def _bind(connection: Connection, binding: Binding) -> None:
+    with contextlib.suppress(PermissionRefused):  # then an administrator has bound it, or it shows in `unrouted`
+        try:
+            await declare.try_declare(connection, [binding])
+        except declare.Missing:
+            await ensure_user_queue(connection, binding.destination)
+            await declare.declare(connection, [*topology.startup(), binding])

@@ -4,7 +4,10 @@ was queued.
 
 import time
 
+from pika import BasicProperties
+
 from jobrunner.broker import topology
+from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.publisher import Message, Publisher, Unknown
 from jobrunner.durations import format_duration
 from jobrunner.errors import BrokerBlocked, BrokerTimeout, JobrunnerError, PermissionRefused
@@ -61,3 +64,12 @@ class Prober:
             return PermissionRefused(user=url.user, verb="write", entity=topology.JOBS, vhost=url.vhost)
         hint = 'in jobrunner.toml: [broker] route = "jobs" · JOBRUNNER_BROKER_ROUTE=jobs'
         return PermissionRefused(user=url.user, verb="write", entity="amq.default", vhost=url.vhost, hint=hint)
+
+
+def publish_invalid(channel: AmqpChannel, exchange: str, key: str) -> None:
+    """Publish what no broker takes: it closes the channel with 403 where the user may not publish there, else with 406.
+
+    Source: rabbit_channel.erl: the right on the exchange is looked up first, then the expiration is read; the right on
+    the key comes before it up to 4.0.2, and after it later.
+    """
+    channel.basic_publish(exchange, key, b"", BasicProperties(expiration="none"))

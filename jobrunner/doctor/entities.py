@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from jobrunner.broker import declare, topology
+from jobrunner.broker import declare, places, topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.publisher import Publisher
 from jobrunner.broker.topology import Binding, Exchange, Queue
@@ -79,7 +79,7 @@ async def create(connection: Connection, queue: str) -> None:
     """Make what is missing, and that queue. Nothing is replaced or removed. Raises: JobrunnerError."""
     has_ledger = await declare.exists(connection, [Queue(topology.LEDGER, {})])
     await declare.declare(connection, [*topology.startup(), *topology.ladder()])
-    await declare.ensure_user_queue(connection, queue)
+    await places.ensure_user_queue(connection, queue)
     await declare.declare(connection, [topology.jobs_binding(queue)])
     if not has_ledger:
         publisher = Publisher(connection, confirm_timeout_s=declare.DECLARE_TIMEOUT_S)

@@ -12,7 +12,7 @@ import msgspec
 
 from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.declare import publish_invalid
+from jobrunner.broker.probing import publish_invalid
 from jobrunner.doctor.check import GIVE_RIGHTS, Check, error, ok, refusal
 
 _NOBODY: Final = f"{topology.P}.doctor-probe"

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
-from jobrunner.broker import declare, topology
+from jobrunner.broker import declare, places, topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.consumer import ConsumerLost, Delivery
 from jobrunner.broker.publisher import Answer, Message, OnAnswer, Publisher, Returned, Stored
@@ -191,7 +191,7 @@ class Settler:
             if self._topology_missing:
                 await declare.declare_startup(self.connection, self.publisher)
                 self.connection.known.clear()
-            await declare.ensure_ladder(self.connection, queue)
+            await places.ensure_ladder(self.connection, queue)
         except JobrunnerError as exc:
             error = exc
         self._post(RouteReady(queue, error))

@@ -6,7 +6,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
-from jobrunner.broker import declare, topology
+from jobrunner.broker import declare, places, topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.consumer import ConsumerReady, Delivered, Delivery, SlotConsumer
 from jobrunner.broker.publisher import Answer, Message, Publisher, job_message
@@ -121,7 +121,7 @@ async def lab(url: str, *queues: str) -> AsyncIterator[Lab]:
     made = Lab(url)
     admin = await made.connect("admin")
     for queue in queues:
-        await declare.ensure_user_queue(admin, queue)
+        await places.ensure_user_queue(admin, queue)
     try:
         yield made
     finally:

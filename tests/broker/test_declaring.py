@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from jobrunner import events
-from jobrunner.broker import declare, topology
+from jobrunner.broker import declare, places, topology
 from jobrunner.broker.consumer import ConsumerLost
 from jobrunner.broker.publisher import STORED, Message, Refused
 from jobrunner.broker.topology import Queue
@@ -134,8 +134,8 @@ async def test_a_queue_that_someone_else_made_is_used_as_it_is(
         connection = publisher.connection
         foreign = Queue(queue_name, arguments)
         await declare.declare(connection, [foreign])
-        await declare.ensure_user_queue(connection, queue_name)
-        await declare.ensure_ladder(connection, queue_name)
+        await places.ensure_user_queue(connection, queue_name)
+        await places.ensure_ladder(connection, queue_name)
         job = a_job(queue_name)
         assert await publisher.publish_confirmed(to_queue(job)) == STORED
         assert await publisher.publish_confirmed(delayed(job.with_state(), 0.1)) == STORED
@@ -192,15 +192,15 @@ async def test_the_way_through_the_ladder_is_made_once_and_remembered(
     async with lab(make_vhost("--default-queue-type", "quorum")) as made:
         publisher = await made.publisher()
         connection = publisher.connection
-        await declare.ensure_ladder(connection, queue_name)  # neither queue nor ladder nor anything else is there
+        await places.ensure_ladder(connection, queue_name)  # neither queue nor ladder nor anything else is there
         assert await declare.queue_depth(connection, queue_name) == (0, 0)
         sent: list[int] = []
         amqp: Any = connection._amqp
         amqp._output_marshaled_frames = lambda frames: sent.append(len(frames))
-        await declare.ensure_ladder(connection, queue_name)
+        await places.ensure_ladder(connection, queue_name)
         del amqp._output_marshaled_frames
         assert sent == []
-        await declare.ensure_ladder(await made.connect(), queue_name)
+        await places.ensure_ladder(await made.connect(), queue_name)
         assert await publisher.publish_confirmed(delayed(a_job(queue_name), 0.1)) == STORED
         await made.consumer(queue_name)
         await made.inbox.delivery()
@@ -244,12 +244,12 @@ async def test_a_worker_without_the_right_to_create_starts_once_all_is_there(
     async with lab(broker.url) as made:
         admin = await made.publisher()
         await declare.declare_startup(admin.connection, admin)
-        await declare.ensure_ladder(admin.connection, queue_name)
+        await places.ensure_ladder(admin.connection, queue_name)
         publisher = await made.publisher(url=await asyncio.to_thread(limited, "", ".*", ".*"))
         await declare.declare_startup(publisher.connection, publisher)
-        await declare.ensure_ladder(publisher.connection, queue_name)
+        await places.ensure_ladder(publisher.connection, queue_name)
         with pytest.raises(PermissionRefused) as caught:
-            await declare.ensure_user_queue(publisher.connection, f"{queue_name}-new")
+            await places.ensure_user_queue(publisher.connection, f"{queue_name}-new")
         assert f"may not create '{queue_name}-new' in '{broker.parsed.vhost}'" in caught.value.message
         assert "queues declare" in caught.value.hint
         await delete(made, queue_name)
@@ -288,7 +288,7 @@ async def test_a_user_without_any_right_is_refused_at_the_door(broker: TestBroke
 async def test_a_delayed_job_of_a_deleted_queue_is_kept_in_unrouted(broker: TestBroker, queue_name: str) -> None:
     async with lab(broker.url) as made:
         publisher = await made.publisher()
-        await declare.ensure_ladder(publisher.connection, queue_name)
+        await places.ensure_ladder(publisher.connection, queue_name)
         job = a_job(queue_name)
         assert await publisher.publish_confirmed(delayed(job, 0.3)) == STORED
         await on_channel(publisher.connection, lambda channel, done: channel.queue_delete(queue_name, callback=done))
@@ -304,7 +304,7 @@ async def test_a_broker_that_has_just_started_is_waited_for(own_broker: TestBrok
     async with lab(own_broker.url) as made:
         publisher = await made.publisher()
         await declare.declare_startup(publisher.connection, publisher)
-        await declare.ensure_user_queue(publisher.connection, queue_name)
+        await places.ensure_user_queue(publisher.connection, queue_name)
     own_broker.restart()
     async with lab(own_broker.url) as made:
         publisher = await made.publisher()

@@ -11,7 +11,7 @@ import pytest
 
 from jobrunner import envelope as envelopes
 from jobrunner import events
-from jobrunner.broker import declare, topology
+from jobrunner.broker import declare, places, topology
 from jobrunner.broker.publisher import Message, event_message, job_message
 from jobrunner.client import Client
 from jobrunner.config import BrokerUrl, parse_url
@@ -86,8 +86,8 @@ async def store_in(url: BrokerUrl, *jobs: Envelope) -> None:
     async with Client(url) as client:
         for queue in {job.job.queue for job in jobs}:
             if any(job.state.not_before_ms for job in jobs):
-                await declare.ensure_ladder(client.connection, queue)
-            await declare.ensure_user_queue(client.connection, queue)
+                await places.ensure_ladder(client.connection, queue)
+            await places.ensure_user_queue(client.connection, queue)
     messages = [delayed(job, 3600) if job.state.not_before_ms else to_queue(job) for job in jobs]
     await publish(url, messages)
 

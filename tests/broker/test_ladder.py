@@ -2,7 +2,7 @@ import asyncio
 import random
 import time
 
-from jobrunner.broker import declare
+from jobrunner.broker import places
 from jobrunner.broker.publisher import STORED
 from jobrunner.envelope import Envelope, state_of
 from jobrunner.worker import admission
@@ -18,7 +18,7 @@ CLOCK_S = 0.002
 async def test_delayed_jobs_come_in_time_and_never_early(broker: TestBroker, queue_name: str) -> None:
     async with lab(broker.url, queue_name) as made:
         publisher = await made.publisher()
-        await declare.ensure_ladder(publisher.connection, queue_name)
+        await places.ensure_ladder(publisher.connection, queue_name)
         consumer = await made.consumer(queue_name)
         due: dict[str, tuple[float, float]] = {}
         for delay_s in (0.1, 0.3, 1.7, 3.1, 12.7):
@@ -50,7 +50,7 @@ async def test_a_job_retried_through_the_same_levels_again_and_again_arrives_eac
     delays = [0.4, 0.4, 0.4, 0.4, 0.4, 1.6, 4.8]
     async with lab(broker.url, queue_name) as made:
         publisher = await made.publisher()
-        await declare.ensure_ladder(publisher.connection, queue_name)
+        await places.ensure_ladder(publisher.connection, queue_name)
         consumer = await made.consumer(queue_name)
         envelope = a_job(queue_name)
         for attempt, delay_s in enumerate(delays, 1):
@@ -73,7 +73,7 @@ async def test_many_mixed_delays_all_arrive_and_none_early(broker: TestBroker, q
     print("seed", seed)
     async with lab(broker.url, queue_name) as made:
         publisher = await made.publisher()
-        await declare.ensure_ladder(publisher.connection, queue_name)
+        await places.ensure_ladder(publisher.connection, queue_name)
         connection = await made.connect("consume")
         slots = [await made.consumer(queue_name, slot=slot, connection=connection) for slot in range(4)]
         answers = Answers(publisher)

@@ -211,7 +211,7 @@ async def test_the_way_to_a_queue_that_was_lost_is_made_once_more_when_it_is_con
         one.handle_all()
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(settling.declare, "ensure_ladder", ensure_ladder)
+    monkeypatch.setattr(settling.places, "ensure_ladder", ensure_ladder)
     async with bench() as one:
         one.worker.settler.connection = SimpleNamespace(is_open=True, known=set())  # type: ignore[assignment]
         with_route(one)
