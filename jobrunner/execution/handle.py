@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +13,10 @@ from jobrunner.execution.guard import Guard
 from jobrunner.execution.lifecycle import EXIT_S, HELLO_S, KILL_S, LEAVE_S, READY_S, STACKS_S, Died, Ending, State
 from jobrunner.execution.link import Link
 from jobrunner.execution.messages import Finished, PoolMessage, PoolSettings, Progress, SlotDown, SlotReady, Work
-from jobrunner.execution.output import KEPT_BYTES, RESULT_BYTES, Capture, HeadTail
+from jobrunner.execution.output import HeadTail
 from jobrunner.execution.process import Process
+from jobrunner.execution.running import Run, Runs
 from jobrunner.outcome import Interrupted, Outcome, Succeeded
-
-
-@dataclass(slots=True)
-class _Run:
-    work: Work
-    number: int
-    started_at: float
-    deadline: asyncio.TimerHandle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +52,13 @@ class Handle:
         self._loop = asyncio.get_running_loop()
         self._process = Process(pool.environment, self._exit_seen)
         pool.guard.add(self._process.pid)
-        self.ran = attempts.Run(
-            worker=pool.settings.worker, host=socket.gethostname(), pid=self._process.pid, started_at=time.time()
-        )
-        """Where and when the current run started, or the last one ran."""
+        self._runs = Runs(self._process, pool.settings.worker, self._loop)
         self._ending: asyncio.Future[Ending] = self._loop.create_future()
         self._settled = asyncio.Event()
-        self._run: _Run | None = None
-        self._count = 0
         self._late: frames.Result | None = None
         self._fatal: frames.Fatal | None = None
         self._pinged = False
         self._ready_at: float | None = None
-        self._stdout = Capture(self._process.stdout_fd, self._loop)
-        self._stderr = Capture(self._process.stderr_fd, self._loop)
         self._link = Link(self._loop, self._process.control, self._on_frame, self._on_lost)
         self._boot_timer = self._loop.call_later(HELLO_S, self._too_late, f"it did not start within {HELLO_S:g} s")
         self._link.send(endings.setup_frame(slot, pool.settings))
@@ -88,7 +73,7 @@ class Handle:
         ending = await self._ending
         process = self._process
         fault = ending.fault
-        if ending.leave_s and not await process.exited_within(ending.leave_s) and self._run is not None:
+        if ending.leave_s and not await process.exited_within(ending.leave_s) and self._runs.current is not None:
             fault = fault or "it closed its control socket"
         if not process.exited and ending.term_s:
             process.signal_group(ending.signal)
@@ -103,21 +88,20 @@ class Handle:
         self._link.drain()
         self._pool.guard.remove(process.pid)
         died = self._died(process.reap(), fault)
-        if self._run is not None:
+        if self._runs.current is not None:
             outcome = self._late_success(ending) or ending.outcome
             self._finish(outcome or endings.crashed(died.code, fault, self._pool.memory), ready=False)
         self._link.close()
-        self._stdout.close()
-        self._stderr.close()
+        self._runs.close()
         return died
 
     def _died(self, code: int, fault: str) -> Died:
         if self._ready_at is not None:
             ready_s = time.monotonic() - self._ready_at
-            return Died(code, fault or endings.died_by(code), ready_s=ready_s, has_run=self._count > 0)
+            return Died(code, fault or endings.died_by(code), ready_s=ready_s, has_run=self._runs.count > 0)
         if self._fatal is not None:
             return Died(code, self._fatal.reason, app=self._fatal.app)
-        stderr = self._stderr.take()
+        stderr = self._runs.stderr.take()
         line = stderr.last_line() if stderr is not None else ""
         return Died(code, fault or line or endings.died_by(code))
 
@@ -126,7 +110,7 @@ class Handle:
 
         Not after a timeout: its time was over. Not of a command: many exit with 0 when they are told to stop.
         """
-        late, run = self._late, self._run
+        late, run = self._late, self._runs.current
         if late is None or run is None or run.work.task is None or not isinstance(ending.outcome, Interrupted):
             return None
         return late.outcome if isinstance(late.outcome, Succeeded) else None
@@ -151,7 +135,7 @@ class Handle:
             case frames.Pong():
                 self._pinged = False
             case frames.Progress(number=number, fraction=fraction, text=text):
-                if self._run is not None and number == self._run.number:
+                if self._runs.current is not None and number == self._runs.current.number:
                     self._pool.post(Progress(slot=self._slot, fraction=fraction, text=text))
             case frames.Hello(protocol=frames.PROTOCOL) if self.state is State.STARTING:
                 self._boot_timer.cancel()
@@ -176,7 +160,7 @@ class Handle:
             self.step_in()
 
     def _on_result(self, result: frames.Result) -> None:
-        run = self._run
+        run = self._runs.current
         if run is None or result.number != run.number:
             return  # of an earlier job, or a second one: only the first counts
         if self.state is State.ENDING:
@@ -213,54 +197,35 @@ class Handle:
 
     def run(self, work: Work) -> None:
         """Hand a job to the child, which must be free."""
-        now = time.time()
-        self._count += 1
         self.state = State.BUSY
-        self._run = run = _Run(work, self._count, now)
-        self.ran = attempts.Run(worker=self.ran.worker, host=self.ran.host, pid=self.ran.pid, started_at=now)
-        self._stdout.begin(KEPT_BYTES if work.argv is None else RESULT_BYTES)
-        self._stderr.begin()
-        deadline = None
-        if work.timeout_s is not None:
-            deadline = now + work.timeout_s
-            run.deadline = self._loop.call_later(work.timeout_s, self._on_deadline, run, work.timeout_s)
-        self._link.send(endings.job_frame(work, run.number, deadline))
+        run = self._runs.begin(work, self._on_deadline)
+        self._link.send(endings.job_frame(work, run.number, run.deadline))
 
     def _finish(self, outcome: Outcome, *, ready: bool) -> None:
-        run = self._run
-        assert run is not None  # noqa: S101 - each caller has looked
-        self._run = None
-        if run.deadline is not None:
-            run.deadline.cancel()
-        stdout, stderr = self._stdout.take(), self._stderr.take()
-        if run.work.argv is not None:
-            outcome = endings.complete(outcome, stdout, stderr)
-        self.ran = ran = attempts.Run(
-            worker=self.ran.worker,
-            host=self.ran.host,
-            pid=self.ran.pid,
-            started_at=run.started_at,
-            ended_at=time.time(),
-            stdout=None if stdout is None else stdout.stream(),
-            stderr=None if stderr is None else stderr.stream(),
-        )
+        run, outcome = self._runs.end(outcome)
+        ran = self._runs.ran
         self._pool.post(Finished(slot=self._slot, key=run.work.key, outcome=outcome, ran=ran, ready=ready))
 
-    def _on_deadline(self, run: _Run, timeout_s: float) -> None:
+    def _on_deadline(self, run: Run, timeout_s: float) -> None:
         self._link.drain()  # a result that is complete by now is the outcome
-        if self._run is run:
+        if self._runs.current is run:
             self._begin_end(Ending(outcome=endings.timed_out(timeout_s)))
 
     def interrupt(self, term_s: float, number: signal.Signals = signal.SIGTERM) -> None:
         """Kill the run with that signal, then SIGKILL, unless its result is there. `Finished` follows either way."""
-        run = self._run
+        run = self._runs.current
         self._link.drain()
-        if run is not None and self._run is run:
+        if run is not None and self._runs.current is run:
             self._begin_end(Ending(outcome=Interrupted(), term_s=term_s, signal=number))
+
+    @property
+    def ran(self) -> attempts.Run:
+        """Where and when the current run started, or the last one ran."""
+        return self._runs.ran
 
     def output(self) -> tuple[HeadTail | None, HeadTail | None]:
         """What the current run has written so far to stdout and stderr, as far as it was read."""
-        return self._stdout.kept, self._stderr.kept
+        return self._runs.stdout.kept, self._runs.stderr.kept
 
     # --- asked by the slot ------------------------------------------------------------------------------------------
 
@@ -289,7 +254,7 @@ class Handle:
             self._begin_end(Ending(term_s=0.0, fault="it does not answer"))
         else:
             self._pinged = True
-            self._link.send(frames.encode(frames.Ping(number=self._count)))
+            self._link.send(frames.encode(frames.Ping(number=self._runs.count)))
 
     def stacks(self, on_text: Callable[[str], None]) -> None:
         """Let the child write the stacks of its threads; `on_text` gets them. Not one that starts or ends."""

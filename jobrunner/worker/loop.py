@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from jobrunner.broker.connection import (
     Connection,
@@ -20,7 +20,6 @@ from jobrunner.broker.connection import (
 from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered, Delivery, HandedBack
 from jobrunner.broker.delivery import QueueUnavailable
 from jobrunner.broker.waiting import SLOT, EndHeard, WaitingDelivered, WaitingLost, WaitingMessage, WaitingRefused
-from jobrunner.errors import JobrunnerError
 from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, Progress, SlotDown, SlotReady
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import HandBack, UnknownFunction
@@ -30,6 +29,7 @@ from jobrunner.worker.assembly import policy_of, pool_settings_of, work_of
 from jobrunner.worker.inbox import Inbox
 from jobrunner.worker.intake import Intake
 from jobrunner.worker.leases import Leases
+from jobrunner.worker.outages import CONSUME, PUBLISH, Outages
 from jobrunner.worker.pauses import Pauses
 from jobrunner.worker.presence import Presence
 from jobrunner.worker.reload import reload_keys
@@ -42,10 +42,11 @@ from jobrunner.worker.stopping import Stopping
 from jobrunner.worker.tombstones import Tombstones
 from jobrunner.worker.waiting import Waiting
 
+if TYPE_CHECKING:
+    from jobrunner.errors import JobrunnerError
+
 SUSPENDED_S = 40.0
 """Two heartbeats: after a longer gap in its own time the broker has given the deliveries to others."""
-
-PUBLISH, CONSUME = "publish", "consume"
 
 Message = PoolMessage | ConsumerMessage | ConnectionMessage | WaitingMessage | inbox.Local
 
@@ -77,7 +78,7 @@ class Worker:
         self.steering = Steering(presence, self.settler, self.slots, self.pool, self.tombstones)
         self.stopping = Stopping(settings.grace_s, self.slots, self.pool, post)
         self.failure: JobrunnerError | None = None
-        self._outage = journal.Outage()
+        self.outages = Outages(self.settler, self.slots, self.leases, self.start_held)
         self._started = False
 
     @property
@@ -113,13 +114,13 @@ class Worker:
             case SlotDown(slot=slot):
                 self.slots.ready.discard(slot)
             case ConnectionUp(role=role):
-                self.connected(role)
+                self.outages.connected(role)
             case ConnectionDown(role=role, error=error):
-                self.disconnected(role, error)
+                self.outages.disconnected(role, error)
             case ConnectionBlocked() | ConnectionUnblocked():
-                self.block(message)
+                self.outages.block(message)
             case ConsumerLost(slot=slot):
-                self.consumer_lost(message)
+                self.outages.consumer_lost(message)
             case ConsumerReady(slot=slot):
                 self.settler.consumer_ready(slot)
             case QueueUnavailable():
@@ -213,61 +214,6 @@ class Worker:
     def release(self, delivery: Delivery) -> None:
         """Of a job that waited for others."""
         self.waiting.release(delivery)
-
-    # --- the broker -------------------------------------------------------------------------------------------------
-
-    def connected(self, role: str) -> None:
-        """Connected again: publish what is not confirmed; consume with the free processes."""
-        self._outage.back(role)
-        if role == PUBLISH:
-            self.settler.connected()
-        else:
-            self.slots.balance(self.runs.values())
-
-    def disconnected(self, role: str, error: JobrunnerError) -> None:
-        """Running jobs go on; their deliveries are stale, and what was not started is the broker's again."""
-        self._outage.lost(role, error, len(self.slots.busy))
-        if role == PUBLISH:
-            return
-        for run in self.runs.values():
-            self.settler.note_returned(run)
-        for run in [*self.slots.held.values(), *(question.run for question in self.leases.open.values())]:
-            self.forget(run)
-        self.leases.disconnected()
-        self.slots.disconnected()
-
-    def consumer_lost(self, lost: ConsumerLost) -> None:
-        """One channel is gone, with its delivery; the others are not touched. It is opened again by itself."""
-        for run in list(self.runs.values()):
-            if run.delivery.slot != lost.slot or run.delivery.is_current:
-                continue
-            self.settler.note_returned(run)
-            if run.key in self.slots.held or run.key in self.leases.open:
-                self.forget(run)
-            elif run.child is not None and self.slots.busy.get(run.child) is run:
-                self.slots.quiet(lost.slot)
-                journal.lease_lost(run, lost.error)
-        self.settler.consumer_lost(lost)
-        if lost.missing:
-            journal.queue_missing(lost.queue)
-
-    def forget(self, run: Run) -> None:
-        """A job that was not started and whose delivery is gone: the broker delivers it again."""
-        self.slots.held.pop(run.key, None)
-        self.leases.open.pop(run.key, None)
-        del self.runs[run.key]
-
-    def block(self, message: ConnectionBlocked | ConnectionUnblocked) -> None:
-        """The broker refuses messages: results wait unacked, nothing new is taken, until it takes them again."""
-        if message.role != PUBLISH:
-            return
-        journal.blocked(message.reason if isinstance(message, ConnectionBlocked) else None)
-        if isinstance(message, ConnectionBlocked):
-            self.slots.block()
-            return
-        self.slots.blocked = False
-        self.start_held()
-        self.slots.balance(self.runs.values())
 
     # --- time and the end -------------------------------------------------------------------------------------------
 
