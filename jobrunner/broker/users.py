@@ -152,16 +152,7 @@ def definitions(queues: Sequence[str], *, vhost: str, hashes: dict[str, str] | N
     found = roles(queues)
     hashes = hashes or {}
     return {
-        "users": [
-            {
-                "name": role.user,
-                "password_hash": hashes.get(role.user, ""),
-                "hashing_algorithm": "rabbit_password_hashing_sha256",
-                "tags": ",".join(role.tags),
-                "limits": {"max-connections": CONNECTIONS[role.name]} if role.name in CONNECTIONS else {},
-            }
-            for role in found
-        ],
+        "users": [_login(role, hashes.get(role.user, "")) for role in found],
         "permissions": [
             {
                 "user": role.user,
@@ -183,6 +174,16 @@ def definitions(queues: Sequence[str], *, vhost: str, hashes: dict[str, str] | N
             for role in found
             for exchange, write, read in role.topics
         ],
+    }
+
+
+def _login(role: Role, password_hash: str) -> dict[str, Any]:
+    return {
+        "name": role.user,
+        "password_hash": password_hash,
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": ",".join(role.tags),
+        "limits": {"max-connections": CONNECTIONS[role.name]} if role.name in CONNECTIONS else {},
     }
 
 

@@ -64,7 +64,7 @@ def _names_a_broker(shared: Shared) -> bool:
 def _settings(shared: Shared, options: dict[str, Any]) -> "WorkerSettings":
     import msgspec
 
-    from jobrunner.cli.worker import settings_of
+    from jobrunner.cli.worker_settings import settings_of
 
     names = ("name", "max_jobs", "max_memory", "raw_handler", "raw_handler_command")
     fixed: dict[str, Any] = dict.fromkeys(names) | dict.fromkeys(("insecure", "share_broker", "burst"), False)

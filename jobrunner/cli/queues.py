@@ -56,16 +56,7 @@ def declare_queues(
     for name in wanted:
         topology.check_queue_name(name)
     if options["print"]:
-        import json
-
-        from jobrunner.broker import users
-
-        vhost = shared.settings.url.vhost
-        printed = topology.definitions(wanted, vhost=vhost, broker_version=broker_version)
-        if options["users"]:
-            printed |= users.definitions(wanted, vhost=vhost)
-            shared.talk("Nobody can log in as these users yet:  rabbitmqctl change_password jr_worker  and so on.")
-        out.emit(json.dumps(printed, indent=2))
+        _print_definitions(shared, wanted, broker_version, with_users=options["users"])
         return 0
     if options["users"]:
         raise OptionsClash(problem="--users goes with --print.", hint="jobrunner queues declare --print --users")
@@ -84,6 +75,19 @@ def declare_queues(
         for sentence in report.differ:
             out.say(f"{out.mark('✗', shared.color, sys.stderr)} {sentence}")
     return 1 if report.differ else 0
+
+
+def _print_definitions(shared: Shared, names: list[str], broker_version: str, *, with_users: bool) -> None:
+    import json
+
+    from jobrunner.broker import topology, users
+
+    vhost = shared.settings.url.vhost
+    printed = topology.definitions(names, vhost=vhost, broker_version=broker_version)
+    if with_users:
+        printed |= users.definitions(names, vhost=vhost)
+        shared.talk("Nobody can log in as these users yet:  rabbitmqctl change_password jr_worker  and so on.")
+    out.emit(json.dumps(printed, indent=2))
 
 
 @queues.command("pause", short_help="Let nothing more start from a queue.")
@@ -127,7 +131,7 @@ def purge_queue(shared: Shared, name: str, *, dry_run: bool, yes: bool) -> int:
     from jobrunner.broker import topology
     from jobrunner.cli.queues_work import depths
     from jobrunner.client import whoami
-    from jobrunner.errors import ConfirmNeeded, NotFound
+    from jobrunner.errors import NotFound
     from jobrunner.purge import Purge
 
     topology.check_queue_name(name)
@@ -143,13 +147,7 @@ def purge_queue(shared: Shared, name: str, *, dry_run: bool, yes: bool) -> int:
         )
         return 0
     if not yes:
-        if not shared.may_ask:
-            raise ConfirmNeeded(action=f"remove {jobs}", target=f"'{name}' ({settings.url.masked})")
-        typed = click.prompt(
-            f"This removes {jobs} of '{name}'. Type its name", err=True, default="", show_default=False
-        )
-        if typed.strip() != name:
-            raise click.Abort
+        _ask_for_name(shared, name, jobs)
     purge = Purge(settings.url, name, by=whoami(), timeout_s=settings.connect_timeout_s)
     try:
         done = asyncio.run(purge.run())
@@ -163,3 +161,14 @@ def purge_queue(shared: Shared, name: str, *, dry_run: bool, yes: bool) -> int:
             f"{shared.mark('✓')} removed {done:,} from {out.printable(name)}" if sys.stdout.isatty() else str(done)
         )
     return 0
+
+
+def _ask_for_name(shared: Shared, name: str, jobs: str) -> None:
+    """jobs: how many, in words. Raises: click.Abort for another name; ConfirmNeeded where nobody can be asked."""
+    from jobrunner.errors import ConfirmNeeded
+
+    if not shared.may_ask:
+        raise ConfirmNeeded(action=f"remove {jobs}", target=f"'{name}' ({shared.settings.url.masked})")
+    typed = click.prompt(f"This removes {jobs} of '{name}'. Type its name", err=True, default="", show_default=False)
+    if typed.strip() != name:
+        raise click.Abort

@@ -50,11 +50,7 @@ async def run_worker(settings: WorkerSettings) -> int:
             on_reply=lambda reply: worker.inbox.put(inbox.Answered(reply)),
         )
         await worker.pool.start()
-        tasks = [loop.create_task(_tick(worker))]
-        if settings.burst:
-            tasks.append(loop.create_task(_watch_queues(worker)))
-        if settings.reload:
-            tasks.append(loop.create_task(_watch_sources(worker)))
+        tasks = _tasks(worker, loop)
         _handle_signals(worker, loop)
         try:
             await worker.run()
@@ -68,6 +64,16 @@ async def run_worker(settings: WorkerSettings) -> int:
         await _shutdown(worker)
     journal.worker_stopped(worker.settler.done, worker.settler.handed_back)
     return worker.stopping.exit_code
+
+
+def _tasks(worker: Worker, loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[None]]:
+    """What goes on beside the worker's own loop, and leaves messages in its inbox."""
+    tasks = [loop.create_task(_tick(worker))]
+    if worker.settings.burst:
+        tasks.append(loop.create_task(_watch_queues(worker)))
+    if worker.settings.reload:
+        tasks.append(loop.create_task(_watch_sources(worker)))
+    return tasks
 
 
 async def _connect(worker: Worker) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from jobrunner.cli.app import run
 from jobrunner.cli.shared import Shared
-from jobrunner.cli.worker import settings_of, usable_cpus, warn_of_openness
+from jobrunner.cli.worker_settings import settings_of, usable_cpus, warn_of_openness
 from jobrunner.config import BrokerUrl
 from jobrunner.errors import BadTarget, BadValue, JobrunnerError, OptionsClash, QueueNameTooLong, WorkerOpen
 from jobrunner.worker.settings import WorkerSettings
