@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import aclosing
 from typing import Any
 
 import click
@@ -10,6 +11,8 @@ from jobrunner.cli.command import command, option, pass_shared
 from jobrunner.cli.completing import complete_ids
 from jobrunner.cli.kinds import POSITIVE_DURATION
 from jobrunner.cli.shared import Shared
+
+SINCE_S = 3600.0
 
 EXAMPLES = """\b
   jobrunner events --follow
@@ -32,21 +35,23 @@ def events(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:
     """
     import asyncio
 
-    from jobrunner.cli.events_read import Wanted, records
+    from jobrunner.cli.events_read import Wanted, followed, recorded
     from jobrunner.cli.events_text import show
 
     wanted = Wanted(words, options["kind"])
-    since_s = options["since"]
-    if since_s is None and not options["follow"]:
-        since_s = 3600.0
+    since_s, follows = options["since"], options["follow"]
+    if since_s is None and not follows:
+        since_s = SINCE_S
     start = None if since_s is None else time.time() - since_s
 
     async def run() -> None:
-        async for record in records(shared.settings, start=start, follows=options["follow"]):
-            if wanted.takes(record):
-                show(shared, record)
-                if options["follow"]:
-                    sys.stdout.flush()
+        found = followed(shared.settings, start) if follows or start is None else recorded(shared.settings, start)
+        async with aclosing(found) as records:
+            async for record in records:
+                if wanted.takes(record):
+                    show(shared, record)
+                    if follows:
+                        sys.stdout.flush()
 
     asyncio.run(run())
     return 0

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,9 +14,10 @@ from jobrunner.broker.declare import Missing
 from jobrunner.broker.stream import Record, Start, StreamReader
 from jobrunner.config import Settings
 from jobrunner.errors import BadValue, BrokerLost, JobrunnerError
+from jobrunner.view.tail import Tail, last_record
 
-IDLE_S: Final = 0.3
-"""So long without a record: the end of the ledger, which has no mark."""
+SKEW_S: Final = 60.0
+"""The ledger is read from a time by the broker's clock, and its records tell of their own: so much may lie between."""
 AGAIN_S: Final = 1.0
 """Between two looks for a ledger that is not there."""
 
@@ -51,42 +52,60 @@ def kind_of(record: Record) -> str:
     return "pause" if kind == "cancel" and b'"kind":"pause"' in record.body else kind
 
 
-async def records(settings: Settings, *, start: float | None, follows: bool) -> AsyncIterator[Record]:
-    """Records from a time on (seconds since the epoch; None: from now on), in order; across lost connections.
+async def recorded(settings: Settings, start: float) -> AsyncGenerator[Record]:
+    """Records from a time on (seconds since the epoch) up to now, in order.
 
     Raises: the broker's errors. A ledger that does not exist is an empty one.
+    """
+    begun, timeout_s = time.time(), settings.connect_timeout_s
+    connection = Connection(settings.url, role="events", notify=lambda _: None, connect_timeout_s=timeout_s)
+    await connection.connect_once()
+    try:
+        last = await last_record(connection, timeout_s)
+        if last is None or _at(last, begun) < start - SKEW_S:
+            return
+        with Tail(connection, datetime.fromtimestamp(start, UTC), timeout_s) as tail:
+            is_over = await tail.first() is None
+            while not is_over:
+                is_over = await tail.reach_end()
+                for record in tail.take():
+                    yield record
+                    is_over |= _at(record, begun) > begun  # others write faster than this is read
+    except Missing:
+        return
+    finally:
+        await connection.close()
+
+
+def _at(record: Record, unknown: float) -> float:
+    try:
+        return events.decode(record.body).at
+    except (ValueError, RecursionError):
+        return unknown
+
+
+async def followed(settings: Settings, start: float | None) -> AsyncGenerator[Record]:
+    """Records from a time on (None: from now on), in order and for ever; across lost connections.
+
+    Raises: the broker's errors. A ledger that does not exist is waited for.
     """
     reading = _Reading(settings, "next" if start is None else datetime.fromtimestamp(start, UTC))
     await reading.open()
     try:
         while True:
-            record = await reading.next(None if follows else IDLE_S)
-            if record is None:
-                return
-            yield record
-            if not follows and _is_later(record, reading.begun):
-                return
+            yield await reading.next()
     finally:
         await reading.close()
-
-
-def _is_later(record: Record, begun: float) -> bool:
-    try:
-        return events.decode(record.body).at > begun
-    except ValueError:
-        return False
 
 
 class _Reading:
     """The stream across connections: each new one goes on after the last record."""
 
     def __init__(self, settings: Settings, start: Start) -> None:
-        self.begun = time.time()
         self._start: Start = start
         self._found: deque[Record] = deque()
         self._changed = asyncio.Event()
         self._error: JobrunnerError | None = None
-        self._is_missing = False
         self._reader: StreamReader | None = None
         self._again: asyncio.TimerHandle | None = None
         timeout_s = settings.connect_timeout_s
@@ -117,8 +136,7 @@ class _Reading:
             self._error = reason
         else:
             # it does not exist yet; or its broker has just started, and takes logins while its streams are not there
-            self._is_missing = isinstance(reason, Missing)
-            if self._is_missing:
+            if isinstance(reason, Missing):
                 self._start = "first"  # all of it is new, once it exists
             self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._look_again)
         self._changed.set()
@@ -127,19 +145,13 @@ class _Reading:
         if self._connection.is_open and self._reader is None:
             self.connection_up()
 
-    async def next(self, idle_s: float | None) -> Record | None:
-        """The next record; None when none came for so long. Raises: what ended the reading for good."""
+    async def next(self) -> Record:
+        """The next record. Raises: what ended the reading for good."""
         while not self._found:
             if self._error is not None:
                 raise self._error
-            if self._is_missing and idle_s is not None:
-                return None
             self._changed.clear()
-            try:
-                async with asyncio.timeout(idle_s):
-                    await self._changed.wait()
-            except TimeoutError:
-                return None
+            await self._changed.wait()
         return self._found.popleft()
 
     async def close(self) -> None:

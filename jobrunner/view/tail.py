@@ -135,13 +135,16 @@ class Tail:
         return True
 
 
-async def end_of(connection: Connection, timeout_s: float) -> int | None:
-    """The offset of the last record of the ledger at this moment; None for an empty one.
-
-    Raises: Missing, JobrunnerError.
-    """
+async def last_record(connection: Connection, timeout_s: float) -> Record | None:
+    """The last record of the ledger at this moment; None for an empty one. Raises: Missing, JobrunnerError."""
     with Tail(connection, "last", timeout_s) as tail:
         if await tail.first() is None:
             return None
         await tail.reach_end()
-        return tail.take()[-1].offset
+        return tail.take()[-1]
+
+
+async def end_of(connection: Connection, timeout_s: float) -> int | None:
+    """The offset of the last record; None for an empty ledger. Raises: Missing, JobrunnerError."""
+    last = await last_record(connection, timeout_s)
+    return None if last is None else last.offset
