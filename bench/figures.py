@@ -13,6 +13,7 @@ class Sizes:
 
     rounds: int = 5
     nothing: int = 3000
+    bulk: int = 15_000
     small: int = 1000
     large: int = 100
     spin: int = 200
@@ -30,8 +31,10 @@ class Sizes:
         return {"nothing": self.nothing, "small": self.small, "large": self.large, "spin": self.spin}
 
 
-QUICK = Sizes(rounds=1, nothing=1000, small=200, large=20, spin=40, one=50, stamps=20, long=4000, mapped=50_000)
-TINY = Sizes(1, 60, 20, 4, 6, 5, 3, 4, 2, 5, 200, 2000)
+QUICK = Sizes(
+    rounds=1, nothing=1000, bulk=2000, small=200, large=20, spin=40, one=50, stamps=20, long=4000, mapped=50_000
+)
+TINY = Sizes(1, 60, 60, 20, 4, 6, 5, 3, 4, 2, 5, 200, 2000)
 """For the test that all of it runs."""
 
 

@@ -7,6 +7,7 @@ import sys
 
 import marks
 import measure
+import pika
 from broker import Bench
 from figures import BARE, Figures, Runner
 from subjects import HERE, JOBRUNNER, Stage, Subject
@@ -17,6 +18,7 @@ def one_round(bench: Bench, stage: Stage, ledger: measure.Ledger, figures: Figur
     event_bytes = 0
     for subject in subjects:
         runner = figures.runners[subject.name]
+        runner.bulk.append(bulk(bench, stage, subject, figures.sizes.bulk))
         drain(bench, stage, figures, subject, runner)
         if subject is JOBRUNNER:
             # one before the others, of the producer that warmed up; and that all results are there is part of the bench
@@ -28,6 +30,14 @@ def one_round(bench: Bench, stage: Stage, ledger: measure.Ledger, figures: Figur
     ledger.skip()
 
 
+def bulk(bench: Bench, stage: Stage, subject: Subject, jobs: int) -> float:
+    """Jobs a second into an empty queue that nobody consumes; they are purged, so that no runner meets them."""
+    (took_s,) = stage.fill(subject, f"bulk:nothing:{jobs}")
+    with pika.BlockingConnection(pika.URLParameters(bench.url)) as connection:
+        connection.channel().queue_purge(subject.queue)
+    return jobs / took_s
+
+
 def drain(bench: Bench, stage: Stage, figures: Figures, subject: Subject, runner: Runner) -> None:
     """Fill a runner's queue, start its worker, wait until it has run everything."""
     marks.clear(stage.folder)
@@ -35,7 +45,6 @@ def drain(bench: Bench, stage: Stage, figures: Figures, subject: Subject, runner
     steps = [f"one:nothing:{figures.sizes.one}", *(f"bulk:{kind}:{count}" for kind, count in counts.items())]
     took_s = stage.fill(subject, *steps)
     runner.one.append(figures.sizes.one / took_s[0])
-    runner.bulk.append(counts["nothing"] / took_s[1])
     nothing = 1 + figures.sizes.one + counts["nothing"]
     with stage.working(subject) as process:
         began = stage.wait("nothing", nothing // 4).count

@@ -39,6 +39,11 @@ class Subject:
     leak_limit: tuple[str, ...] = ()
 
     @property
+    def queue(self) -> str:
+        """Where its jobs wait."""
+        return f"bench.{self.name}"
+
+    @property
     def is_installed(self) -> bool:
         return all(importlib.util.find_spec(name) is not None for name in self.modules)
 

@@ -40,18 +40,15 @@ from jobrunner.broker.publisher import (
 from jobrunner.config import BrokerUrl
 from jobrunner.durations import format_duration
 from jobrunner.envelope import Envelope, check_size
-from jobrunner.errors import (
-    BrokerTimeout,
-    JobrunnerError,
-    QueueRefused,
-    Unconfirmed,
-    Unroutable,
-)
+from jobrunner.errors import BrokerTimeout, JobrunnerError, QueueRefused, Unconfirmed, Unroutable
 from jobrunner.failpoint import cut_with, failpoint
 from jobrunner.watch import Watch
 
 BATCHES_OPEN = 4
 """Bulk enqueue: batches of up to 500 jobs under way at once. Memory stays flat however long the input is."""
+
+WINDOW = BATCHES_OPEN * events.QUEUED_BATCH_JOBS
+"""Publishes under way at once: the broker always has the next ones while the disk writes the last."""
 
 REFUSED_AGAIN_S = 0.2
 """First wait after the broker refused a job (queue full); doubles until the client's timeout."""
@@ -78,7 +75,7 @@ class Client:
         self.timeout_s = timeout_s
         self.by = by or whoami()
         self.connection = Connection(url, role="client", notify=self._notified, connect_timeout_s=timeout_s)
-        self._publisher = Publisher(self.connection, confirm_timeout_s=timeout_s)
+        self._publisher = Publisher(self.connection, window=WINDOW, confirm_timeout_s=timeout_s)
         self._places = Places(self.connection)
         self._declaring = asyncio.Lock()
         self._prober = Prober(self._publisher, timeout_s)

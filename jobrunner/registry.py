@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
@@ -18,6 +19,7 @@ TASK_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 MAX_TASK_NAME = 200
 
 
+@lru_cache(maxsize=1024)
 def is_task_name(name: str) -> bool:
     """Whether `name` has the form `package.module:function`, at most 200 characters."""
     return len(name) <= MAX_TASK_NAME and TASK_NAME.fullmatch(name) is not None

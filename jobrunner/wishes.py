@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from jobrunner import envelope as envelopes
 from jobrunner.broker import topology
 from jobrunner.envelope import After, Envelope
@@ -38,40 +40,71 @@ class Wishes:
         return self.at_s if self.delay_s is None else now_s + self.delay_s
 
 
-def build(
-    wishes: Wishes, fields: Mapping[str, Any], own_queue: str | None, user: str, *, seq: int | None = None
-) -> Envelope:
-    """The envelope of a new job. fields: `task`, `args`, `kwargs`, or `argv`. own_queue: the function's. seq: of one of
-    many jobs that share their wishes.
+class Mold:
+    """Makes the envelopes of jobs that share their wishes: what is the same in all of them is worked out once.
 
-    Raises: QueueNameTooLong, BadValue, also for text that is not UTF-8.
+    user: who enqueues, for the ledger.
     """
-    now_s = time.time()
-    due_s = wishes.due_s(now_s)
-    queue = wishes.queue or own_queue or topology.DEFAULT_QUEUE
-    topology.check_queue_name(queue)
-    first_s, largest_s = wishes.backoff or (None, None)
-    job = envelopes.new_job(
-        queue=queue,
-        job_id=wishes.job_id,
-        max_attempts=None if wishes.retries is None else wishes.retries + 1,
-        backoff_s=first_s,
-        backoff_max_s=largest_s,
-        timeout_s=wishes.timeout_s,
-        expires_at=None if wishes.expires_s is None else (due_s or now_s) + wishes.expires_s,
-        run=wishes.run,
-        seq=wishes.seq if seq is None else seq,
-        tags=wishes.tags,
-        label=wishes.label,
-        env=wishes.env,
-        cwd=wishes.cwd,
-        stdin=wishes.stdin,
-        user=user,
-        after=wishes.after,
-        **fields,
-    )
-    priority = envelopes.DEFAULT_PRIORITY if wishes.priority is None else wishes.priority
-    try:
-        return envelopes.seal(job, priority=priority, not_before_s=due_s)
-    except UnicodeEncodeError as exc:
-        raise BadValue(problem="An argument is not UTF-8 text.", hint="pass a path or URL") from exc
+
+    def __init__(self, wishes: Wishes, user: str) -> None:
+        self._wishes = wishes
+        self._user = user
+        self._priority = envelopes.DEFAULT_PRIORITY if wishes.priority is None else wishes.priority
+        # the function's own queue -> a job with nothing of its own
+        self._jobs: dict[str | None, envelopes.Job] = {}
+
+    def envelope(
+        self, fields: Mapping[str, Any], own_queue: str | None, *, job_id: str | None = None, seq: int | None = None
+    ) -> Envelope:
+        """The envelope of a new job. fields: `task`, `args`, `kwargs`, or `argv`. own_queue: the function's. job_id,
+        seq: in place of those of the wishes.
+
+        Raises: QueueNameTooLong, BadValue, also for text that is not UTF-8.
+        """
+        wishes = self._wishes
+        now_s = time.time()
+        due_s = wishes.due_s(now_s)
+        job = msgspec.structs.replace(
+            self._jobs.get(own_queue) or self._job(own_queue),
+            id=job_id or wishes.job_id or envelopes.new_id(),
+            iat=now_s,
+            seq=wishes.seq if seq is None else seq,
+            expires_at=None if wishes.expires_s is None else (due_s or now_s) + wishes.expires_s,
+            **fields,
+        )
+        if "batch" in fields:
+            job = msgspec.structs.replace(job, v=envelopes.BATCH_VERSION)
+        try:
+            return envelopes.seal(job, priority=self._priority, not_before_s=due_s)
+        except UnicodeEncodeError as exc:
+            raise BadValue(problem="An argument is not UTF-8 text.", hint="pass a path or URL") from exc
+
+    def _job(self, own_queue: str | None) -> envelopes.Job:
+        wishes = self._wishes
+        queue = wishes.queue or own_queue or topology.DEFAULT_QUEUE
+        topology.check_queue_name(queue)
+        first_s, largest_s = wishes.backoff or (None, None)
+        job = self._jobs[own_queue] = envelopes.Job(
+            v=envelopes.VERSION,
+            id="",
+            queue=queue,
+            iat=0.0,
+            max_attempts=None if wishes.retries is None else wishes.retries + 1,
+            backoff_s=first_s,
+            backoff_max_s=largest_s,
+            timeout_s=wishes.timeout_s,
+            run=wishes.run,
+            tags=wishes.tags,
+            label=wishes.label,
+            env=wishes.env,
+            cwd=wishes.cwd,
+            stdin=wishes.stdin,
+            user=self._user,
+            after=wishes.after,
+        )
+        return job
+
+
+def build(wishes: Wishes, fields: Mapping[str, Any], own_queue: str | None, user: str) -> Envelope:
+    """The envelope of one job: see `Mold.envelope`."""
+    return Mold(wishes, user).envelope(fields, own_queue)

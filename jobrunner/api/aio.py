@@ -137,13 +137,14 @@ class AsyncClient:
         reader = source_of(calls)
         queued = failed = 0
         first: JobrunnerError | None = None
-        async with aclosing(self.core.enqueue_many(reader.source, self._options)) as batches:
+        answers = self.core.enqueue_many(reader.source, self._options, waited_for=on_queued is not None)
+        async with aclosing(answers) as batches:
             async for batch in batches:
                 for ticket, error in batch:
                     queued += error is None
                     failed += error is not None
                     first = first or error
-                    if error is None and on_queued is not None:
+                    if error is None and on_queued is not None and ticket is not None:
                         on_queued(AsyncJobHandle(self.core, ticket))
                 if first is not None:
                     reader.stop()

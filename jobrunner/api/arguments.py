@@ -57,10 +57,10 @@ def to_json(
 ) -> tuple[bytes, bytes]:
     """The JSON of both. Raises: NotJson, naming the argument: no JSON form, NaN, text that is not UTF-8, too deep."""
     try:
-        encoded = _encode(list(args)), _encode(dict(kwargs))
+        encoded = (_encode(list(args)) if args else b"[]"), (_encode(dict(kwargs)) if kwargs else b"{}")
     except _NOT_ENCODED:
         encoded = None
-    if encoded is not None and not any(map(_is_suspect, encoded)):
+    if encoded is not None and not (_is_suspect(encoded[0]) or _is_suspect(encoded[1])):
         return encoded
     for argument, value in _named(function, args, kwargs):
         problem = _problem(value)

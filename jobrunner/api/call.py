@@ -3,8 +3,8 @@
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 import msgspec
@@ -15,7 +15,7 @@ from jobrunner.api.options import NONE_GIVEN, Options
 from jobrunner.calls import parse_target, show_command
 from jobrunner.envelope import Envelope, check_size
 from jobrunner.errors import BadValue, NotACall
-from jobrunner.wishes import Wishes, build
+from jobrunner.wishes import Mold
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -32,8 +32,7 @@ Target = Callable[..., Any] | str | Sequence[str]
 _SHOWN = 60
 
 
-@dataclass(frozen=True, kw_only=True)
-class Call(Generic[T_co]):
+class Call(msgspec.Struct, Generic[T_co], frozen=True, kw_only=True):
     """One job to be: made by `call(...)` or `function.call(...)`. The arguments are as they were then.
 
     fields: of the envelope's `Job`. own_queue: the function's. shown: for people, without values.
@@ -50,15 +49,15 @@ class Call(Generic[T_co]):
 
     def options(self, **options: "Unpack[OptionArguments]") -> "Call[T_co]":
         """The same call, to be run so."""
-        return replace(self, given=self.given.changed(**options))
+        return msgspec.structs.replace(self, given=self.given.changed(**options))
 
     def seal(self, base: Options, run: str, user: str, seq: int | None = None) -> Envelope:
         """Its envelope. base: options of the client. Raises: MessageTooLarge, QueueNameTooLong, BadValue."""
-        return self.seal_as(self.given.over(base).wishes(run=run), user, seq)
+        return self.seal_in(Mold(self.given.over(base).wishes(run=run), user), seq)
 
-    def seal_as(self, wishes: Wishes, user: str, seq: int | None) -> Envelope:
-        """The same where the wishes are known, as many calls share them. Raises: MessageTooLarge, QueueNameTooLong."""
-        envelope = build(wishes, self.fields, self.own_queue, user, seq=seq)
+    def seal_in(self, mold: Mold, seq: int | None) -> Envelope:
+        """The same where many calls share their wishes. Raises: MessageTooLarge, QueueNameTooLong, BadValue."""
+        envelope = mold.envelope(self.fields, self.own_queue, seq=seq)
         check_size(envelope)
         return envelope
 
@@ -83,7 +82,7 @@ def call(target: Any, /, *args: Any, **kwargs: Any) -> Call[Any]:
         name = parse_target(target)
         function = registry.lookup(name)
     elif callable(target):
-        name, function = name_of(target), target
+        name, function = _known_name(target) if type(target) is FunctionType else name_of(target), target
     else:
         return _command(target, args, kwargs)
     if function is not None:
@@ -122,6 +121,9 @@ def name_of(function: Callable[..., Any]) -> str:
             what=what, reason="workers find functions by name, and this one stands in no module's top level."
         )
     return name
+
+
+_known_name = functools.lru_cache(maxsize=1024)(name_of)
 
 
 def _name_of_main() -> str:

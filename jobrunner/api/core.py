@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from jobrunner import client as wire
@@ -18,19 +18,21 @@ from jobrunner.durations import format_about
 from jobrunner.envelope import Envelope, new_id
 from jobrunner.errors import JobrunnerError, NotFound, WaitTimeout
 from jobrunner.watch import End, end_in
+from jobrunner.wishes import Mold
 
 if TYPE_CHECKING:
     from jobrunner.view.rows import JobRow
     from jobrunner.view.store import Store
-    from jobrunner.wishes import Wishes
+
 
 PROOF_S = 2.0
 """Of a cancel: for workers to answer that the job is not there, or has been killed. The wish holds in any case."""
 
 _log = logging.getLogger("jobrunner")
 
-Answers = AsyncGenerator[list[tuple[Ticket, Answer]]]
+Answers = AsyncGenerator[Sequence[tuple[Ticket | None, Answer]]]
 Arrivals = AsyncGenerator[list[Ticket | JobrunnerError]]
+_Put = Callable[[Sequence[Call[object]], Options, int], Awaitable[Sequence[tuple[Ticket | None, Answer]]]]
 
 
 class Core(Protocol):
@@ -50,8 +52,8 @@ class Core(Protocol):
     async def enqueue(self, call: Call[object], options: Options) -> Ticket:
         """Queue one job; its ticket once it is confirmed. Raises: why it is not."""
 
-    def enqueue_many(self, source: Source, options: Options) -> "Answers":
-        """Queue what the source gives; answers in input order, some at a time."""
+    def enqueue_many(self, source: Source, options: Options, *, waited_for: bool) -> "Answers":
+        """Queue what the source gives; answers in input order, some at a time. waited_for: with tickets."""
 
     def map(self, source: Source, options: Options, *, ordered: bool, max_in_flight: int) -> "Arrivals":
         """Queue what the source gives and wait for the ends, some at a time."""
@@ -105,13 +107,14 @@ class BrokerCore:
             raise answer
         return ticket
 
-    async def enqueue_many(self, source: Source, options: Options) -> Answers:
-        """Queue what the source gives; answers in input order, some at a time."""
-        under_way: deque[asyncio.Task[list[tuple[Ticket, Answer]]]] = deque()
+    async def enqueue_many(self, source: Source, options: Options, *, waited_for: bool) -> Answers:
+        """Queue what the source gives; answers in input order, some at a time. waited_for: with tickets."""
+        under_way: deque[asyncio.Future[Sequence[tuple[Ticket | None, Answer]]]] = deque()
+        put: _Put = self._put if waited_for else self._put_alone
         number = 0
         try:
             while calls := await source(CHUNK):
-                under_way.append(asyncio.create_task(self._put(calls, options, number)))
+                under_way.append(asyncio.ensure_future(put(calls, options, number)))
                 number += len(calls)
                 while len(under_way) >= wire.BATCHES_OPEN or (under_way and under_way[0].done()):
                     yield await under_way.popleft()
@@ -122,25 +125,40 @@ class BrokerCore:
 
     async def _put(self, calls: Sequence[Call[object]], options: Options, number: int) -> list[tuple[Ticket, Answer]]:
         """Each with its answer, also those that cannot be sent at all."""
+        sealed = self._sealed(calls, options, number)
+        heard = await self._ends.hear(options.run) if options.run is not None else None
+        ids = [one.job.id if isinstance(one, Envelope) else new_id() for one in sealed]
+        tickets = [self._ends.expect(job_id, heard, options.run) for job_id in ids]
+        return list(zip(tickets, await self._answers(sealed), strict=True))
+
+    async def _put_alone(
+        self, calls: Sequence[Call[object]], options: Options, number: int
+    ) -> list[tuple[Ticket | None, Answer]]:
+        """The same where nobody can wait for them later."""
+        return [(None, answer) for answer in await self._answers(self._sealed(calls, options, number))]
+
+    async def _answers(self, sealed: Sequence[Envelope | JobrunnerError]) -> list[Answer]:
+        answers = await self._outbox.put([one for one in sealed if isinstance(one, Envelope)])
+        if len(answers) == len(sealed):
+            return answers
+        found = iter(answers)
+        return [next(found) if isinstance(one, Envelope) else one for one in sealed]
+
+    def _sealed(self, calls: Sequence[Call[object]], options: Options, number: int) -> list[Envelope | JobrunnerError]:
+        """Their envelopes, or why there is none."""
         sealed: list[Envelope | JobrunnerError] = []
-        shared: Wishes | None = None
+        mold: Mold | None = None
         for place, call in enumerate(calls, start=number):
             seq = options.number(place)
             try:
                 if call.given is not NONE_GIVEN:
                     sealed.append(call.seal(options, self.run, self._client.by, seq))
                     continue
-                shared = shared or options.wishes(run=self.run)
-                sealed.append(call.seal_as(shared, self._client.by, seq))
+                mold = mold or Mold(options.wishes(run=self.run), self._client.by)
+                sealed.append(call.seal_in(mold, seq))
             except JobrunnerError as exc:
                 sealed.append(exc)
-        envelopes = [one for one in sealed if isinstance(one, Envelope)]
-        heard = await self._ends.hear(options.run) if options.run is not None else None
-        ids = [one.job.id if isinstance(one, Envelope) else new_id() for one in sealed]
-        tickets = [self._ends.expect(job_id, heard, options.run) for job_id in ids]
-        answers = iter(await self._outbox.put(envelopes))
-        results = [next(answers) if isinstance(one, Envelope) else one for one in sealed]
-        return list(zip(tickets, results, strict=True))
+        return sealed
 
     async def map(self, source: Source, options: Options, *, ordered: bool, max_in_flight: int) -> Arrivals:
         """Queue what the source gives and wait for the ends, some at a time."""

@@ -159,7 +159,13 @@ class InlineCore:
             return failures.classify(exc, failures.binding(function, args, kwargs)).outcome
         return tasks.encode_result(value)
 
-    async def enqueue_many(self, source: Source, options: Options) -> AsyncGenerator[list[tuple[Ticket, Answer]]]:
+    async def enqueue_many(
+        self,
+        source: Source,
+        options: Options,
+        *,
+        waited_for: bool,  # noqa: ARG002 - they have ended already
+    ) -> AsyncGenerator[list[tuple[Ticket | None, Answer]]]:
         """Run what the source gives, one after another."""
         number = 0
         while calls := await source(CHUNK):

@@ -14,21 +14,46 @@ Answer = JobrunnerError | None
 """None: the job and its record are confirmed."""
 
 
+class _Order:
+    """What one caller has given, and the answers so far."""
+
+    def __init__(self, count: int) -> None:
+        self.answered: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self._answers: list[Answer] = [None] * count
+        self._left = count
+
+    def settle(self, place: int, answer: Answer) -> None:
+        if answer is not None:
+            self._answers[place] = answer
+        self._left -= 1
+        if not self._left and not self.answered.done():  # whoever waited may have given up
+            self.answered.set_result(self._answers)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(error)
+
+
+_Entry = tuple[Envelope, _Order, int]
+"""A job, whose it is, and its place there."""
+
+
 class Outbox:
     """Puts jobs into the broker in batches, up to four under way at once; alone, a job leaves at once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._waiting: deque[tuple[Envelope, asyncio.Future[Answer]]] = deque()
+        self._waiting: deque[_Entry] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def put(self, envelopes: Sequence[Envelope]) -> list[Answer]:
         """Queue these. Gives the answer to each, in order; never raises for trouble with the broker."""
-        loop = asyncio.get_running_loop()
-        entries = [(envelope, loop.create_future()) for envelope in envelopes]
-        self._waiting.extend(entries)
+        if not envelopes:
+            return []
+        order = _Order(len(envelopes))
+        self._waiting.extend([(envelope, order, place) for place, envelope in enumerate(envelopes)])
         self._send_on()
-        return [await answered for _, answered in entries]
+        return await order.answered
 
     async def close(self) -> None:
         """Wait for what is under way."""
@@ -45,7 +70,7 @@ class Outbox:
         self._under_way.discard(task)
         self._send_on()
 
-    def _next_batch(self) -> list[tuple[Envelope, asyncio.Future[Answer]]]:
+    def _next_batch(self) -> list["_Entry"]:
         """As much as one `queued` event may hold; at least one job, and no id twice: confirms go by it."""
         batch = [self._waiting.popleft()]
         size, ids = len(batch[0][0].body), {batch[0][0].job.id}
@@ -58,19 +83,17 @@ class Outbox:
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _send(self, batch: list[tuple[Envelope, asyncio.Future[Answer]]]) -> None:
+    async def _send(self, batch: list["_Entry"]) -> None:
         try:
-            answers = await self._store([envelope for envelope, _ in batch])
+            answers = await self._store([envelope for envelope, _, _ in batch])
         except JobrunnerError as exc:
             answers = [exc] * len(batch)
         except BaseException as exc:
-            for _, answered in batch:
-                if not answered.done():
-                    answered.set_exception(exc)
+            for _, order, _ in batch:
+                order.fail(exc)
             raise
-        for (_, answered), answer in zip(batch, answers, strict=True):
-            if not answered.done():  # whoever waited may have given up
-                answered.set_result(answer)
+        for (_, order, place), answer in zip(batch, answers, strict=True):
+            order.settle(place, answer)
 
     async def _store(self, envelopes: Sequence[Envelope]) -> list[Answer]:
         """The answer to each. What was under way on a connection that was lost is published once more, under the same

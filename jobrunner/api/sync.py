@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Unpack
 
+    from jobrunner.api.core import Answers, Core
     from jobrunner.api.options import OptionArguments
+    from jobrunner.api.window import Source
     from jobrunner.view.rows import JobRow
 
 P = ParamSpec("P")
@@ -122,12 +124,17 @@ class Client:
         reader = Reader(calls)
         queued = failed = 0
         first: JobrunnerError | None = None
-        for batch in walk(self._link, lambda core, source: core.enqueue_many(source, self._options), reader):
+        waited_for = on_queued is not None
+
+        def make(core: "Core", source: "Source") -> "Answers":
+            return core.enqueue_many(source, self._options, waited_for=waited_for)
+
+        for batch in walk(self._link, make, reader):
             for ticket, error in batch:
                 queued += error is None
                 failed += error is not None
                 first = first or error
-                if error is None and on_queued is not None:
+                if error is None and on_queued is not None and ticket is not None:
                     on_queued(JobHandle(self._link, ticket))
             if first is not None:
                 reader.stop()

@@ -15,7 +15,7 @@ from jobrunner.envelope import Envelope
 from jobrunner.mapping.inputs import BadInput, Input
 from jobrunner.mapping.items import Item
 from jobrunner.mapping.template import Call, Command, show
-from jobrunner.wishes import Wishes, build
+from jobrunner.wishes import Mold, Wishes
 
 MAX_VARIABLE_BYTES: Final = 4096
 """Of an input that is given to its job as a variable."""
@@ -63,14 +63,14 @@ class Recipe:
         return envelopes.id_of(self.run.encode(), text.encode(), str(nth).encode())
 
     def alone(self, item: Item) -> Envelope:
-        """The job of one input. Raises: BadInput, and what `wishes.build` raises."""
+        """The job of one input. Raises: BadInput, and what `Mold.envelope` raises."""
         given = item.given
         if given.problem is not None:
             raise BadInput(reason=given.problem)
         is_small = len(given.text) <= MAX_VARIABLE_BYTES and "\0" not in given.text
         fields: dict[str, Any] = {"template": self.shown, "input": given.text if is_small else None}
         fields |= self._what(item)
-        made = build(self._wishes(item.id, item.seq), fields, self.queue, self.user)
+        made = self._mold.envelope(fields, self.queue, job_id=item.id, seq=item.seq)
         if item.copy or item.chain:
             state = msgspec.structs.replace(made.state, chain=item.chain, copy=item.copy)
             made = msgspec.structs.replace(made, state=state)
@@ -88,9 +88,7 @@ class Recipe:
             "items": ids,
             "template": self.shown,
         }
-        # a call that fails is tried again alone, as often as it was wished; the batch itself is not
-        wishes = replace(self._wishes(job_id, items[0].seq), retries=0, backoff=CRASHED_BACKOFF_S)
-        made = build(wishes, fields, self.queue, self.user)
+        made = self._batch_mold.envelope(fields, self.queue, job_id=job_id, seq=items[0].seq)
         envelopes.check_size(made)
         return made
 
@@ -111,5 +109,11 @@ class Recipe:
         args, kwargs = self.call.arguments(item.given, item.seq)
         return {"task": self.task, "args": msgspec.Raw(args), "kwargs": msgspec.Raw(kwargs)}
 
-    def _wishes(self, job_id: str, seq: int) -> Wishes:
-        return replace(self.wishes, run=self.run, job_id=job_id, seq=seq)
+    @cached_property
+    def _mold(self) -> Mold:
+        return Mold(replace(self.wishes, run=self.run), self.user)
+
+    @cached_property
+    def _batch_mold(self) -> Mold:
+        # a call that fails is tried again alone, as often as it was wished; the batch itself is not
+        return Mold(replace(self.wishes, run=self.run, retries=0, backoff=CRASHED_BACKOFF_S), self.user)
