@@ -9,6 +9,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
@@ -27,16 +28,7 @@ from jobrunner.broker.connection import (
 )
 from jobrunner.broker.places import Places
 from jobrunner.broker.probing import Prober
-from jobrunner.broker.publisher import (
-    Answer,
-    Message,
-    Publisher,
-    Refused,
-    Returned,
-    Stored,
-    event_message,
-    job_message,
-)
+from jobrunner.broker.publisher import Answer, Message, Publisher, Refused, Returned, Stored, event_message, job_message
 from jobrunner.config import BrokerUrl
 from jobrunner.durations import format_duration
 from jobrunner.envelope import Envelope, check_size
@@ -133,7 +125,6 @@ class Client:
         Raises: MessageTooLarge, Unroutable, QueueRefused, BrokerBlocked, Unconfirmed (the job may be queued or not).
         """
         await self._prober.ask()
-        failpoint("enqueue.before_publish")
         await self._store(envelope)
         await self._record([envelope])
         failpoint("enqueue.after_confirm")
@@ -146,6 +137,7 @@ class Client:
         """Queue jobs as they come, many confirms under way at once; the input is read no faster than they arrive.
 
         on_answer is called for each job in input order: None once it and its record are confirmed, else why not.
+        Raises: BrokerBlocked, BrokerTimeout and others; then the jobs without an answer were not queued.
         """
         under_way: deque[asyncio.Task[list[JobrunnerError | None]]] = deque()
         batches: deque[list[Envelope]] = deque()
@@ -155,16 +147,20 @@ class Client:
             for envelope, answer in zip(batches.popleft(), answers, strict=True):
                 on_answer(envelope, answer)
 
-        async for batch in batched(envelopes):
-            await self._prober.ask()
-            for envelope in batch:
-                if not self._places.has(envelope):
-                    await self._places.ensure(envelope)
-            batches.append(batch)
-            under_way.append(asyncio.create_task(self._enqueue_batch(batch)))
-            await asyncio.sleep(0)
-            while len(under_way) >= BATCHES_OPEN or (under_way and under_way[0].done()):
-                await report()
+        async with aclosing(batched(envelopes)) as source:
+            async for batch in source:
+                try:
+                    await self._prober.ask()
+                    await self._places.ensure_all(batch)
+                except JobrunnerError:
+                    while under_way:  # these are on their way, and may be stored
+                        await report()
+                    raise
+                batches.append(batch)
+                under_way.append(asyncio.create_task(self._enqueue_batch(batch)))
+                await asyncio.sleep(0)
+                while len(under_way) >= BATCHES_OPEN or (under_way and under_way[0].done()):
+                    await report()
         while under_way:
             await report()
 
@@ -226,6 +222,7 @@ class Client:
         deadline = time.monotonic() + self.timeout_s
         wait_s = REFUSED_AGAIN_S
         while True:
+            failpoint("enqueue.before_publish")
             answer = await self._publisher.publish_confirmed(self._message(envelope))
             failpoint("enqueue.after_publish")
             match answer:

@@ -631,6 +631,14 @@ class NotAllQueued(PartlyDone):
         return int(str(self.fields["failed"]))
 
 
+class InputCutShort(PartlyDone):
+    """reason (a sentence), line."""
+
+    code = "input_cut_short"
+    text = "{reason} Line {line} and those after it were not queued."
+    hint_text = "tail -n +{line} FILE | jobrunner enqueue --from -"
+
+
 class LettersInUse(PartlyDone):
     """Another command holds the dead letters."""
 

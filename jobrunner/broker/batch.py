@@ -1,7 +1,8 @@
 """Many publishes at once: the answers to all of them, and the grouping of jobs that one record holds."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from contextlib import aclosing
 
 from jobrunner import events
 from jobrunner.broker.publisher import Answer, Message, Publisher
@@ -28,24 +29,25 @@ async def all_answers(publisher: Publisher, messages: Sequence[Message]) -> list
     return [answer for answer in answers if answer is not None]
 
 
-async def batched(envelopes: Iterable[Envelope] | AsyncIterable[Envelope]) -> AsyncIterator[list[Envelope]]:
+async def batched(envelopes: Iterable[Envelope] | AsyncIterable[Envelope]) -> AsyncGenerator[list[Envelope]]:
     """Batches of one `queued` event: up to 500 jobs and 256 KiB."""
     batch: list[Envelope] = []
     size = 0
-    async for envelope in _each(envelopes):
-        if batch and size + len(envelope.body) > events.QUEUED_BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(envelope)
-        size += len(envelope.body)
-        if len(batch) >= events.QUEUED_BATCH_JOBS:
-            yield batch
-            batch, size = [], 0
+    async with aclosing(_each(envelopes)) as each:
+        async for envelope in each:
+            if batch and size + len(envelope.body) > events.QUEUED_BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+            batch.append(envelope)
+            size += len(envelope.body)
+            if len(batch) >= events.QUEUED_BATCH_JOBS:
+                yield batch
+                batch, size = [], 0
     if batch:
         yield batch
 
 
-async def _each(envelopes: Iterable[Envelope] | AsyncIterable[Envelope]) -> AsyncIterator[Envelope]:
+async def _each(envelopes: Iterable[Envelope] | AsyncIterable[Envelope]) -> AsyncGenerator[Envelope]:
     if isinstance(envelopes, AsyncIterable):
         async for envelope in envelopes:
             yield envelope

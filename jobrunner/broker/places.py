@@ -1,6 +1,7 @@
 """Where jobs go: their queues, the ladder and the place for those that wait, made where they are missing."""
 
 import contextlib
+from collections.abc import Sequence
 
 from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection
@@ -61,6 +62,12 @@ class Places:
         if envelope.waits and not self._has_waiting:
             await ensure_waiting(self._connection)
             self._has_waiting = True
+
+    async def ensure_all(self, envelopes: Sequence[Envelope]) -> None:
+        """The same for each of these."""
+        for envelope in envelopes:
+            if not self.has(envelope):
+                await self.ensure(envelope)
 
 
 async def ensure_user_queue(connection: Connection, queue: str) -> None:

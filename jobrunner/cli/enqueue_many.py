@@ -25,7 +25,7 @@ from jobrunner.watch import Watch
 def enqueue_many(shared: Shared, options: Mapping[str, Any]) -> int:
     """Queue every line that is a job. Gives the exit code: 0, 1 (`--wait`), 5 if some were not queued.
 
-    Raises: the broker's errors when not even the first could be queued, WaitTimeout.
+    Raises: the broker's errors when not even the first could be queued, InputCutShort, WaitTimeout.
     """
     wishes = wishes_of(options)
     if options["wait"]:
@@ -44,10 +44,12 @@ def enqueue_many(shared: Shared, options: Mapping[str, Any]) -> int:
         except KeyboardInterrupt as exc:
             exc.args = (f"{report.summary()}; the rest may be queued or not.",)
             raise
-        except JobrunnerError as exc:
-            if report.queued and not isinstance(exc, WaitTimeout):
-                shared.talk(report.summary())
+        except WaitTimeout:
             raise
+        except JobrunnerError as exc:
+            if report.queued:
+                shared.talk(report.summary())
+            raise report.cut_short(exc) from exc
     return report.conclude()
 
 

@@ -8,12 +8,15 @@ from jobrunner.cli import out
 from jobrunner.cli.enqueue_result import facts, failure_of
 from jobrunner.cli.shared import Shared
 from jobrunner.envelope import Envelope
-from jobrunner.errors import JobrunnerError, PartlyDone
+from jobrunner.errors import InputCutShort, JobrunnerError, PartlyDone, Unconfirmed
 from jobrunner.watch import End
 
 
 class Report:
-    """Counts and prints. is_waiting: ends are printed in place of ids. is_strict: the first bad line stops it all."""
+    """Counts and prints. is_waiting: ends are printed in place of ids. is_strict: the first bad line stops it all.
+
+    has_unsure: of some job nobody knows whether it is queued.
+    """
 
     def __init__(self, shared: Shared, *, is_waiting: bool, is_strict: bool) -> None:
         self._shared = shared
@@ -26,6 +29,7 @@ class Report:
         self._last_error: JobrunnerError | None = None
         self.queued = 0
         self.refused = 0
+        self.has_unsure = False
         self.bad_lines = 0
         self.failed = 0
         self.is_stopped = False
@@ -64,6 +68,7 @@ class Report:
                 self._tell_id(number, envelope.job.id)
         else:
             self.refused += 1
+            self.has_unsure = self.has_unsure or isinstance(error, PartlyDone)
             self._tell_error(number, error, "not queued" if not isinstance(error, PartlyDone) else "")
         self._tell_skipped()
 
@@ -71,6 +76,13 @@ class Report:
         """A job has ended; it is shown once all before it have."""
         self._ends[end.id] = end
         self._tell_ends()
+
+    def cut_short(self, error: JobrunnerError) -> JobrunnerError:
+        """What to say when the input was not read to its end. The error itself where nothing came of any line."""
+        if not self._expected or not (self.queued or self.has_unsure):
+            return error
+        reason = error.message.partition(" Nothing was queued")[0]
+        return InputCutShort(reason=reason, line=self._expected[0][0])
 
     def flush(self) -> None:
         """Pass on what was printed."""
@@ -95,7 +107,7 @@ class Report:
         self.flush()
         self._shared.talk(self.summary())
         if self.bad_lines or self.refused:
-            if self.queued or self._last_error is None:
+            if self.queued or self.has_unsure or self._last_error is None:
                 return PartlyDone.exit_code
             return self._last_error.exit_code
         return 1 if self.failed else 0
@@ -117,6 +129,9 @@ class Report:
             shown = {"code": error.code, "message": error.message, "hint": error.hint or None, "exit": error.exit_code}
             self._guarded(lambda: out.emit_json({"line": number, "error": shown}))
             return
+        if isinstance(error, Unconfirmed):  # there is no hint here, which has the whole id
+            told = error.fields
+            error = Unconfirmed(timeout=told["timeout"], job_id=told["full_id"], full_id=told["full_id"])
         sentence = out.printable(error.message.removesuffix(" Nothing was queued.").removesuffix("."))
         out.say(f"line {number}: {sentence}{'; ' if consequence else ''}{consequence}")
 

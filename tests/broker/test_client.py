@@ -1,7 +1,7 @@
 """The client against a real broker: what it says is queued is stored and recorded, and no end is missed."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,15 @@ from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.client import Client
 from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope, new_job, seal
-from jobrunner.errors import BrokerBlocked, JobrunnerError, MessageTooLarge, NotFound, QueueRefused
+from jobrunner.errors import (
+    BrokerBlocked,
+    BrokerTimeout,
+    JobrunnerError,
+    MessageTooLarge,
+    NotFound,
+    QueueRefused,
+    Unconfirmed,
+)
 from jobrunner.purge import Purge
 from jobrunner.view import recorder
 from jobrunner.view.store import Store
@@ -82,6 +90,33 @@ async def test_a_bulk_enqueue_reads_its_input_no_faster_than_it_is_stored(broker
         await client.enqueue_many(source(), count)  # type: ignore[arg-type]
     assert answered == 6000
     assert ahead <= 5 * events.QUEUED_BATCH_JOBS
+
+
+@in_loop
+async def test_of_a_broker_that_falls_silent_each_job_under_way_is_told_of(
+    own_broker: TestBroker, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobrunner.broker.probing.GOOD_FOR_S", 0.0)  # it is asked before each batch
+    read = 0
+    answers: list[JobrunnerError | None] = []
+
+    def source() -> Iterator[Envelope]:
+        nonlocal read
+        for _ in range(6000):
+            if read == events.QUEUED_BATCH_JOBS:
+                own_broker.freeze()
+            read += 1
+            yield job(queue_name)
+
+    async with Client(own_broker.parsed, timeout_s=2.0) as client:
+        try:
+            with pytest.raises(BrokerTimeout):
+                await client.enqueue_many(source(), lambda _, answer: answers.append(answer))
+        finally:
+            own_broker.thaw()
+    # all but one batch, which was not sent
+    assert read - len(answers) == events.QUEUED_BATCH_JOBS
+    assert {type(answer) for answer in answers} == {Unconfirmed}
 
 
 @in_loop

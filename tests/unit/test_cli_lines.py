@@ -20,8 +20,8 @@ from jobrunner.cli.enqueue_plan import Plan
 from jobrunner.cli.enqueue_report import Report
 from jobrunner.cli.lines import chunks_of_lines, opened
 from jobrunner.cli.shared import Shared
-from jobrunner.envelope import After, Envelope
-from jobrunner.errors import BadDuration, JobrunnerError, QueueRefused, Unroutable
+from jobrunner.envelope import After, Envelope, new_job, seal
+from jobrunner.errors import BadDuration, BrokerBlocked, JobrunnerError, QueueRefused, Unconfirmed, Unroutable
 from jobrunner.outcome import Error
 from jobrunner.watch import End
 from jobrunner.wishes import Wishes
@@ -187,6 +187,32 @@ def test_what_waits_for_a_line_that_the_broker_refused_is_not_queued(
     told = capsys.readouterr().err
     assert f"line 4: It waits for {OTHER}, which was not queued; skipped" in told
     assert "line 5: It waits for p3h8w2acp3h8w2ad, which was not queued; skipped" in told
+
+
+def _told(*answers: JobrunnerError | None) -> Report:
+    """Three jobs were on their way; these are the answers that came."""
+    report = Report(Shared(), is_waiting=False, is_strict=False)
+    jobs = [seal(new_job(queue="q", argv=["x"])) for _ in range(3)]
+    for number in (1, 2, 3):
+        report.expect(number)
+    for job, answer in zip(jobs, answers, strict=False):
+        report.answered(job, answer)
+    return report
+
+
+def test_an_input_that_was_cut_short_is_refused_only_where_nothing_may_be_queued(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    blocked = BrokerBlocked(alarm="disk alarm")
+    unsure = Unconfirmed(timeout="10 s", job_id=FIRST[:8], full_id=FIRST)
+    assert _told().cut_short(blocked) is blocked
+    for answer in (None, unsure):
+        said = _told(answer).cut_short(blocked)
+        assert said.exit_code == 5
+        assert said.message == "RabbitMQ takes no new jobs (disk alarm). Line 2 and those after it were not queued."
+    assert f"line 1: No confirm within 10 s: {FIRST} may be queued or not\n" in capsys.readouterr().err
+    assert _told(unsure, blocked, blocked).conclude() == 5
+    assert _told(blocked, blocked, blocked).conclude() == 3
 
 
 @given(st.binary(max_size=60))
