@@ -166,7 +166,7 @@ def problems_of(facts: Facts) -> Iterator[Problem]:
         yield Problem("warning", "workers_silent", text, "jobrunner workers list")
     if facts.unrouted:
         text = f"{phrases.plural(facts.unrouted, 'message')} found no queue ({topology.UNROUTED})."
-        yield Problem("warning", "unrouted", text, "jobrunner queues list")
+        yield Problem("warning", "unrouted", text, "jobrunner audit")
     if facts.blocked is not None:
         text = f"RabbitMQ takes no new jobs ({facts.blocked}). Queued jobs are safe."
         yield Problem("error", "broker_blocked", text, "rabbitmq-diagnostics alarms")

@@ -20,7 +20,7 @@ from jobrunner.fixing import census
 from jobrunner.fixing.census import Census, Facts, Job
 from jobrunner.fixing.findings import Finding, Report, known
 from jobrunner.fixing.letters import Letters
-from jobrunner.fixing.looking import look
+from jobrunner.fixing.looking import SEEN_UNROUTED, look
 from jobrunner.fixing.waits import report_waits
 from jobrunner.view.filters import Filter, parse
 from jobrunner.view.recorder import sync
@@ -140,34 +140,40 @@ class Auditor:
             queue: [job for job in people.waiting[queue] if job in known.get(queue, ())]
             for queue in census.short(people, facts)
         }
-        elsewhere = await self._elsewhere(report, {job.id: job for jobs in suspects.values() for job in jobs})
+        elsewhere, unseen = await self._elsewhere(report, {job.id: job for jobs in suspects.values() for job in jobs})
         for queue, jobs in suspects.items():
             left = [job for job in jobs if job.id not in elsewhere]
             missing = len(people.waiting[queue]) - (len(jobs) - len(left)) - facts.ready.get(queue, 0)
-            if left and missing > 0:
+            if left and missing > 0 and unseen:
+                report.doubt(queue, missing, len(left), f"of what had no queue not all was seen: {unseen}")
+            elif left and missing > 0:
                 await self._queue(report, queue, left, missing, facts)
         self._later(report, before, facts, people)
         report_waits(report, before, facts, people)
 
-    async def _elsewhere(self, report: Report, suspects: Mapping[str, Job]) -> set[str]:
-        """Suspects among the dead letters, where RabbitMQ puts what it gives up, and among what had no queue."""
+    async def _elsewhere(self, report: Report, suspects: Mapping[str, Job]) -> tuple[set[str], str]:
+        """Suspects among the dead letters, where RabbitMQ puts what it gives up, and among what had no queue; and why
+        not all of the latter were seen.
+        """
         if not suspects:
-            return set()
+            return set(), ""
         found: dict[str, Finding] = {}
+        unseen = ""
         for letter in await self._dead_letters():
             job = suspects.get(letter.id)
             if job is not None and letter.chain >= job.chain:
                 found[job.id] = _given_up(job, letter)
         if report.unrouted:
             try:
-                sighting = await look(self._client.connection, topology.UNROUTED)
+                sighting = await look(self._client.connection, topology.UNROUTED, seen=SEEN_UNROUTED)
             except Missing:
-                return set(found)
+                return set(found), ""
+            unseen = sighting.reason
             for job_id in suspects.keys() & sighting.deliveries.keys():
                 text = f"{known(suspects[job_id])}; it came when the queue '{suspects[job_id].queue}' was not there"
                 found[job_id] = Finding(id=job_id, kind="unrouted", text=text)
         report.move(*found.values())
-        return set(found)
+        return set(found), unseen
 
     async def _queue(self, report: Report, queue: str, suspects: list[Job], missing: int, facts: Facts) -> None:
         """Of these jobs so many have no message in their queue."""
@@ -178,9 +184,7 @@ class Auditor:
         else:
             gone, reason = await self._seek(queue, suspects)
         if reason:
-            report.unproven += missing
-            report.ready -= missing
-            report.notes.append(f"{missing} of {len(suspects)} jobs on '{queue}' may be missing: {reason}.")
+            report.doubt(queue, missing, len(suspects), reason)
             return
         gone = await self._still(gone)
         names = [worker.name for worker in facts.silent if census.may_hold(worker, queue)]

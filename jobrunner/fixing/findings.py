@@ -62,6 +62,12 @@ class Report(msgspec.Struct, kw_only=True):
         self.findings += findings
         self.ready -= len(findings)
 
+    def doubt(self, queue: str, missing: int, jobs: int, reason: str) -> None:
+        """Of these jobs that were counted as ready so many may be lost; which, and whether, cannot be told."""
+        self.unproven += missing
+        self.ready -= missing
+        self.notes.append(f"{missing} of {jobs} jobs on '{queue}' may be missing: {reason}.")
+
 
 def known(job: Job) -> str:
     """What the ledger says of an open job: `queued for 240 s on 'video'`."""

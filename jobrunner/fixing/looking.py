@@ -22,6 +22,12 @@ QUIET_S: Final = 0.25
 SEEN_BEFORE: Final = 2
 """Deliveries of a message after which a look stops: the rest belongs to the workers."""
 
+SEEN_UNROUTED: Final = 10
+"""The same for what had no queue: no worker takes it, and from RabbitMQ 4.0 on the broker drops it after 20."""
+
+SEEN_TO_MOVE: Final = 18
+"""The same for who looks at these to bring them where they belong."""
+
 
 class Sighting(msgspec.Struct, frozen=True):
     """What lies in a queue. deliveries: id -> message. reason: why not all were seen; empty: they were."""
@@ -31,9 +37,14 @@ class Sighting(msgspec.Struct, frozen=True):
 
 
 async def look(
-    connection: Connection, queue: str, on_all: Callable[[Sighting, Browser], object] | None = None
+    connection: Connection,
+    queue: str,
+    on_all: Callable[[Sighting, Browser], object] | None = None,
+    *,
+    seen: int = SEEN_BEFORE,
 ) -> Sighting:
     """All messages that are ready now. on_all: awaited or called before they go back, for one who wants to ack some.
+    seen: deliveries of one after which the look stops.
 
     Raises: Missing, PermissionRefused, BrokerLost.
     """
@@ -46,7 +57,7 @@ async def look(
 
     def take(delivery: Delivery) -> None:
         state.count += 1
-        state.is_worn |= (delivery.delivery_count or 0) >= SEEN_BEFORE
+        state.is_worn |= (delivery.delivery_count or 0) >= seen
         if delivery.message_id is not None:
             found[delivery.message_id] = delivery
         state.changed.set()

@@ -20,7 +20,7 @@ from jobrunner.errors import JobrunnerError
 from jobrunner.fixing.changes import COPY_STEP, Changes, again, from_ledger
 from jobrunner.fixing.findings import Report
 from jobrunner.fixing.letters import Letter, Letters
-from jobrunner.fixing.looking import Sighting, look
+from jobrunner.fixing.looking import SEEN_TO_MOVE, Sighting, look
 from jobrunner.outcome import Error
 from jobrunner.signing import Refused
 from jobrunner.view.recorder import sync
@@ -56,7 +56,7 @@ class Repairer:
             if ids["given_up"] or report.stale_letters:
                 await self._put_right(letters, frozenset(ids["given_up"]))
         if report.unrouted:
-            await look(client.connection, topology.UNROUTED, self._route)
+            await look(client.connection, topology.UNROUTED, self._route, seen=SEEN_TO_MOVE)
 
     async def _queue_again(self, ids: Sequence[str]) -> None:
         planned: list[Envelope] = []

@@ -16,8 +16,10 @@ from jobrunner.broker.publisher import Message, event_message, job_message
 from jobrunner.client import Client
 from jobrunner.config import BrokerUrl, parse_url
 from jobrunner.envelope import Envelope, State, state_of
+from jobrunner.fixing import auditing
 from jobrunner.fixing.auditing import Auditor
 from jobrunner.fixing.findings import Report
+from jobrunner.fixing.looking import SEEN_BEFORE, SEEN_UNROUTED, look
 from jobrunner.fixing.repairing import Repairer
 from tests.broker.lab import delayed, in_loop, lab, on_channel, to_queue
 from tests.support.broker import TestBroker
@@ -217,3 +219,24 @@ async def test_a_dead_job_without_a_letter_is_noted_and_not_lost(empty: str, tmp
     report = await audited(url, tmp_path)
     assert (report.lost, report.findings) == (0, [])
     assert report.notes == ["1 dead jobs have no dead letter: `retry` queues them from the ledger."]
+
+
+@in_loop
+async def test_what_had_no_queue_is_not_called_lost_however_often_it_was_looked_at(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = parse_url(empty)
+    jobs = some(400)
+    await publish(url, [queued_event(*jobs, ago_s=AGO_S), *(job_message(job, topology.JOBS, "gone") for job in jobs)])
+    async with Client(url) as client:
+        for _ in range(SEEN_BEFORE + 1):
+            await look(client.connection, topology.UNROUTED, seen=SEEN_UNROUTED)
+    report = await audited(url, tmp_path)
+    assert (report.lost, len(found(report, "unrouted"))) == (0, 400)
+    monkeypatch.setattr(auditing, "SEEN_UNROUTED", SEEN_BEFORE)  # as many looks later
+    report = await audited(url, tmp_path)
+    assert report.lost == 0
+    assert report.unproven > 0
+    await audited(url, tmp_path, repair=True)
+    after = await audited(url, tmp_path)
+    assert (after.lost, after.findings, after.unrouted, after.open) == (0, [], 0, 400)
