@@ -59,7 +59,7 @@ def _about(figures: Figures) -> str:
     return (
         f"{figures.machine}. {'; '.join(versions)}. {size.rounds} rounds, in each of them {counts}, "
         f"and {size.bulk:,} into an empty queue for the rate in bulk. "
-        f"Load of the machine before {before:.1f}, after {after:.1f}: what else ran on it made all of this slower. "
+        f"Load of the machine before {before:.1f}, after {after:.1f}. "
         f"{datetime.now(UTC).date().isoformat()}."
     )
 
