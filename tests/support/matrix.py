@@ -21,6 +21,7 @@ from tests.support.cells import CHILD, ENQUEUE, SHUTDOWN, STATES, Cell, least_ru
 from tests.support.command import COMMAND, Commands
 from tests.support.eventually import eventually
 from tests.support.foreign import publish
+from tests.support.hold import await_hold, release
 from tests.support.worker import WorkerProcess, wait_for_start
 
 STOPPED_S = 70.0
@@ -147,7 +148,7 @@ class Matrix:
             self._submit(trial, call)
         match cell.action:
             case "hold":
-                _await_hold(trial)
+                await_hold(trial.process, trial.fifo, PATIENCE_S)
             case "stop":
                 _await_stop(trial)
 
@@ -172,7 +173,7 @@ class Matrix:
             if victim is not None:
                 os.kill(victim, signal.SIGKILL)
             if cell.fault not in ("kill-parent", "kill-child") or cell.point not in CHILD:
-                _release(trial)
+                release(trial.fifo)
         if cell.fault == "stop":
             for pid in {trial.process.pid, _child_of(trial) or trial.process.pid}:
                 os.kill(pid, signal.SIGCONT)
@@ -333,37 +334,6 @@ def _call(trial: Trial) -> tuple[str, ...]:
         case _:
             seconds = "2" if trial.cell.point in SHUTDOWN else "0"
             return ("--backoff", "0.1s..0.2s", "tasks:slow", witness, seconds)
-
-
-def _await_hold(trial: Trial) -> None:
-    """Until it has said in its FIFO that it is there."""
-    fd = os.open(trial.fifo, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-
-        def said() -> None:
-            assert trial.process.poll() is None, f"it ended with {trial.process.returncode} before its failpoint"
-            try:
-                assert os.read(fd, 100), "it has not come to its failpoint"
-            except BlockingIOError as exc:
-                raise AssertionError("it has not come to its failpoint") from exc
-
-        eventually(said, PATIENCE_S)
-    finally:
-        os.close(fd)
-
-
-def _release(trial: Trial) -> None:
-    """Let it go on. Who was killed meanwhile does not read."""
-
-    def written() -> None:
-        try:
-            fd = os.open(trial.fifo, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as exc:
-            raise AssertionError("nobody reads the FIFO") from exc
-        os.write(fd, b".")
-        os.close(fd)
-
-    eventually(written, 10)
 
 
 def _let_pass(trial: Trial) -> None:
