@@ -6,7 +6,11 @@ RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 BENCH := .venv-bench/.installed
 PYTEST := $(PYTHON) -m pytest
-TESTS := tests/unit tests/compat tests/typing tests/process tests/broker tests/acceptance tests/docs
+ALL := tests/unit tests/compat tests/typing tests/process tests/broker tests/acceptance tests/docs
+CHECKED := tests/unit tests/compat tests/typing tests/docs/test_pages.py
+# what `make check` has not run
+UNCHECKED := $(filter-out $(CHECKED),$(ALL)) $(CHECKED:%=--ignore=%)
+TESTS := $(ALL)
 JOBS ?= 4
 SECONDS ?= 180
 SEED ?= 1
@@ -40,7 +44,7 @@ demo: $(RUN) rabbitmq ## see it work: real jobs on a private RabbitMQ
 	@$(PYTHON) demo/run.py
 
 test: $(DEV) rabbitmq ## every test but the stress tests, JOBS=4 at a time
-	$(PYTEST) --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS)
+	$(PYTEST) --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder $(TESTS)
 
 test-failed: $(DEV) rabbitmq ## again, one by one, what failed in the last run
 	$(PYTEST) --last-failed --last-failed-no-failures none $(TESTS)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -46,37 +47,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(names, values, ids=kinds, indirect=True, scope="session")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs Docker where none answers; share out the rest among the processes of a parallel run."""
+    """Leave out what needs Docker where none answers."""
     if not (brokers.docker_answers() or brokers.docker_required()):
         left_out = [item for item in items if item.get_closest_marker("docker")]
         if left_out:
             config.hook.pytest_deselected(items=left_out)
             items[:] = [item for item in items if item not in left_out]
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    # what takes long begins first, so that no process is left with it alone in the end
-    items.sort(key=lambda item: -SLOW.get(Path(item.path).stem, 0))
 
 
-SLOW = {
-    "test_view_recorder": 9,
-    "test_ten_thousand": 8,
-    "test_broker_command": 7,
-    "test_sessions": 6,
-    "test_promises": 5,
-    "test_looking": 4,
-    "test_demo": 3,
-    "test_compose": 2,
-}
-"""Files of tests that take a minute or more, the longest with the highest number."""
+@pytest.hookimpl(optionalhook=True)  # there is none without xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.support.sharing import ByUnit
 
-
-def _group(item: pytest.Item) -> str:
-    """What one process runs: the tests of a file, in tests/broker those of a file on one kind of broker."""
-    kind = getattr(item, "callspec", None) and item.callspec.params.get("broker")
-    return f"{Path(item.path).stem}-{kind}" if kind else Path(item.path).stem
+    return ByUnit(config, log)
 
 
 @pytest.fixture(scope="session")

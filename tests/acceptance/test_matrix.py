@@ -11,7 +11,7 @@ from tests.support.broker import TestBroker
 from tests.support.cells import FEW, Cell, all_cells, skipped
 from tests.support.matrix import Matrix
 
-pytestmark = [pytest.mark.xdist_group("matrix"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")

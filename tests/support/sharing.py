@@ -1,0 +1,56 @@
+"""How a parallel run shares out its tests: what one process runs, and which process runs it.
+
+A broker takes five seconds of CPU to start, and each process starts its own ones. So the tests of a file stay together,
+with what they share, and those on RabbitMQ 4 go to half of the processes while there is other work. xdist's own `loadgroup`
+cannot be taken: with pytest 9.2 it shares out one by one (pytest-xdist issue 1386).
+"""
+
+import re
+from pathlib import PurePath
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+SLOW = {
+    "test_view_recorder": 9,
+    "test_ten_thousand": 8,
+    "test_broker_command": 7,
+    "test_sessions": 6,
+    "test_promises": 5,
+    "test_looking": 4,
+    "test_demo": 3,
+    "test_compose": 2,
+}
+"""Files of tests that take a minute or more, the longest with the highest number: they begin first, so that in the end no
+process is left with one alone."""
+
+_KIND = re.compile(r"[\[-](local|rabbitmq-4|url)(?=[\]-])")
+
+
+def unit_of(nodeid: str) -> str:
+    """What one process runs: the tests of a file, in tests/broker those of a file on one kind of broker."""
+    path, _, name = nodeid.partition("::")
+    kind = _KIND.search(name) if path.startswith("tests/broker/") else None
+    return f"{path}@{kind[1]}" if kind else path
+
+
+class ByUnit(LoadScopeScheduling):
+    """xdist's scheduler by scope, where a scope is a unit, and with a choice which process takes which."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)
+
+    def _assign_work_unit(self, node: Any) -> None:
+        """The longest unit that suits the process, else the longest of all."""
+        index = int(node.gateway.id.removeprefix("gw"))
+        takes_containers = index < max(1, self.numnodes // 2)
+
+        def merit(unit: str) -> tuple[bool, int]:
+            return unit.endswith("@rabbitmq-4") == takes_containers, SLOW.get(_stem(unit), 0)
+
+        self.workqueue.move_to_end(max(self.workqueue, key=merit), last=False)
+        super()._assign_work_unit(node)
+
+
+def _stem(unit: str) -> str:
+    return PurePath(unit.partition("@")[0]).stem
