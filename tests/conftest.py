@@ -139,7 +139,7 @@ def no_child_left() -> Iterator[None]:
         left = _children() - before
         assert not left, f"processes left behind: {sorted(left)}"
 
-    eventually(gone, timeout_s=3)
+    eventually(gone, timeout_s=20)
 
 
 def _children() -> set[str]:

@@ -132,9 +132,9 @@ def test_a_wait_that_is_stopped_says_that_the_job_goes_on(
     number: signal.Signals, code: int, home: Home, queue_name: str
 ) -> None:
     with home.started("enqueue", "-q", queue_name, "tasks:long", "--wait") as process:
-        eventually(lambda: _is_queued(home, queue_name), timeout_s=20)
+        eventually(lambda: _is_queued(home, queue_name), timeout_s=60)
         process.send_signal(number)
-        assert process.wait(5) == code
+        assert process.wait(60) == code
     assert re.fullmatch(f"{SHORT} goes on\\. jobrunner wait \\w{{4}}\n", home.log())
 
 
@@ -199,7 +199,7 @@ def test_a_slow_pipe_is_answered_line_by_line(home: Home, queue_name: str) -> No
             process.stdin.flush()
             assert ID.fullmatch(process.stdout.readline().decode().strip())
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_many_go_on_when_nobody_reads_their_ids(home: Home, queue_name: str) -> None:
@@ -298,7 +298,7 @@ def test_a_full_queue_is_named_by_who_is_refused_and_by_what_waits_before_it(
         why = json.loads(home.run("show", delayed, "--why", "--json").stdout)["why"]
         assert (why["code"], why["fix"]) == ("queue_full", f"jobrunner worker -q {queue_name}")
 
-    eventually(waits, timeout_s=20, interval_s=0.2)
+    eventually(waits, timeout_s=60, interval_s=0.2)
     status = json.loads(home.run("status", queue_name, "--json").stdout)
     assert "queue_full" in [problem["code"] for problem in status["problems"]]
     home.run("queues", "purge", queue_name, "--yes")

@@ -56,17 +56,17 @@ def test_no_command_lets_a_terminal_obey_what_came_from_jobs(
 
     options = ("--allow-commands", "--app", "tasks", "--name", worker, "-q", queue)
     with home.started("worker", "--procs", "2", "--grace", "5s", *options) as process:
-        eventually(lambda: home.has_logged(SHOWN), timeout_s=30)
+        eventually(lambda: home.has_logged(SHOWN), timeout_s=60)
         on_terminal("enqueue", "-q", queue, "--tag", EVIL, "--label", EVIL, "tasks:talk", str(gate), EVIL)
         foreign(broker.url, queue)
         command = home.run("enqueue", "-q", queue, "--retries", "0", "--", "sh", "-c", f"printf '{EVIL}'; exit 3", EVIL)
         fine = home.run("enqueue", "-q", queue, "--", "printf", f"%s{EVIL}")
         assert (command.returncode, fine.returncode) == (0, 0)
-        eventually(lambda: _runs(home, queue), timeout_s=30)
+        eventually(lambda: _runs(home, queue), timeout_s=60)
         on_terminal("status", queue)
         on_terminal("list", f"queue:{queue}")
         gate.touch()
-        assert home.run("wait", f"queue:{queue}", "--timeout", "30s").returncode == 1
+        assert home.run("wait", f"queue:{queue}", "--timeout", "60s").returncode == 1
         on_terminal("map", "-q", queue, "--run", EVIL, "--", "printf", "%s", ":::", EVIL)
         columns = "id,state,task,queue,error,worker,user,run,tags,label,note,progress"
         for args in (

@@ -47,8 +47,8 @@ def test_an_audit_says_where_everything_is_and_what_has_vanished(
     with home.worker("-A", "tasks"):
         enqueue(home, *[{"call": "tasks:add", "args": [1, 2]}] * 3, {"call": "tasks:fail"})
         enqueue(home, {"call": "tasks:add", "args": [1, 2], "delay": "1h"}, {"call": "tasks:until", "args": ["gate"]})
-        eventually(lambda: _started(home), timeout_s=20)
-        eventually(lambda: _settled(home), timeout_s=30)
+        eventually(lambda: _started(home), timeout_s=60)
+        eventually(lambda: _settled(home), timeout_s=60)
         done = home.run("audit")
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines() == [
@@ -58,10 +58,10 @@ def test_an_audit_says_where_everything_is_and_what_has_vanished(
             "dead letters 1, unrouted messages 0",
         ]
         (home.folder / "gate").touch()
-        assert home.run("wait", "task:until", "--timeout", "20s").returncode == 0
+        assert home.run("wait", "task:until", "--timeout", "60s").returncode == 0
     ids = enqueue(home, *[{"call": "tasks:add", "args": [3, 4]}] * 2)
     broker.ctl("purge_queue", "-p", url.rpartition("/")[2], "task_queue")
-    eventually(lambda: _lost(home, 2), timeout_s=30)
+    eventually(lambda: _lost(home, 2), timeout_s=60)
     piped = home.run("audit")
     assert piped.returncode == 1
     assert sorted(line.split("\t")[0] for line in piped.stdout.splitlines()[4:]) == sorted(ids)
@@ -72,7 +72,7 @@ def test_an_audit_says_where_everything_is_and_what_has_vanished(
         f"{job_id[:8]}  ✓ queued again from the ledger" for job_id in ids
     )
     with home.worker("-A", "tasks"):
-        assert home.run("wait", *ids, "--timeout", "20s").returncode == 0
+        assert home.run("wait", *ids, "--timeout", "60s").returncode == 0
     _lost(home, 0)
 
 

@@ -56,7 +56,7 @@ def written(path: Path) -> str:
         assert path.exists()
         assert path.read_text()
 
-    eventually(look, timeout_s=20)
+    eventually(look, timeout_s=60)
     return path.read_text()
 
 
@@ -104,13 +104,13 @@ def test_another_signal_is_sent_and_one_that_ignores_it_is_killed_later(home: Ho
     with home.worker("-q", queue_name, "-A", "tasks"):
         job_id = enqueue(home, queue_name, "tasks:stubborn", "ready")
         written(home.folder / "ready")
-        soon = json.loads(home.run("cancel", job_id, "--signal", "int", "--wait", "1s", "--json").stdout)
+        soon = json.loads(home.run("cancel", job_id, "--signal", "int", "--wait", "2s", "--json").stdout)
         assert soon["jobs"][0]["outcome"] == "pending"
         assert soon["jobs"][0]["text"].startswith("pending: it is still running on worker ")
-        late = home.run("cancel", job_id, "--wait", "10s", "--json")
+        late = home.run("cancel", job_id, "--wait", "60s", "--json")
         (job,) = json.loads(late.stdout)["jobs"]
         assert (late.returncode, job["outcome"], job["signal"]) == (0, "killed", "SIGKILL")
-        assert 4 < job["took_s"] < 9
+        assert 4 < job["took_s"] < 30
 
 
 def test_a_retrying_job_does_not_run_again_and_one_that_succeeded_has(home: Home, queue_name: str) -> None:
@@ -119,7 +119,7 @@ def test_a_retrying_job_does_not_run_again_and_one_that_succeeded_has(home: Home
         written(home.folder / "ran")
         good = enqueue(home, queue_name, "tasks:add", "1", "2", "--wait")
         assert good == "3"
-        eventually(lambda: _assert_state(home, failing, "retrying"), timeout_s=10)
+        eventually(lambda: _assert_state(home, failing, "retrying"), timeout_s=60)
         (ended,) = json.loads(home.run("list", f"queue:{queue_name}", "state:succeeded", "--json").stdout)["jobs"]
         done = home.run("cancel", failing, ended["id"])
         assert done.returncode == 0

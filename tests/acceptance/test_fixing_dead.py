@@ -125,7 +125,7 @@ def answering(home: Home, typed: str, *args: str) -> tuple[int, str]:
             if typed and b"to do it" in text:
                 os.write(primary, typed.encode())
                 typed = ""
-        return process.wait(30), text.decode().replace("\r\n", "\n")
+        return process.wait(60), text.decode().replace("\r\n", "\n")
     finally:
         process.kill()
         process.wait()

@@ -43,14 +43,14 @@ def shows(home: Home, job_id: str, words: str) -> None:
     def look() -> None:
         assert words in home.on_terminal("show", job_id)[1]
 
-    eventually(look, timeout_s=20)
+    eventually(look, timeout_s=60)
 
 
 def test_a_function_is_seen_on_its_way(home: Home, queue_name: str) -> None:
     job_id = enqueue(home, queue_name, "tasks:crawl", "gate")
     shows(home, job_id, "25 % page 1 of 4")
     (home.folder / "gate").touch()
-    assert home.run("wait", job_id, "--timeout", "20s").returncode == 0
+    assert home.run("wait", job_id, "--timeout", "60s").returncode == 0
     events = home.run("events", job_id, "--json").stdout.splitlines()
     assert [event["text"] for event in map(json.loads, events) if event.get("kind") == "progress"] == [
         "page 1 of 4",
@@ -65,7 +65,7 @@ def test_a_command_is_seen_on_its_way(home: Home, queue_name: str) -> None:
     shows(home, job_id, "40 % second of five")
     with (home.folder / "gate").open("w") as gate:
         gate.write("go\n")
-    assert home.run("wait", job_id, "--timeout", "20s").returncode == 0
+    assert home.run("wait", job_id, "--timeout", "60s").returncode == 0
 
 
 def test_as_json_it_says_what_was_told_and_list_and_show_have_it(home: Home, queue_name: str) -> None:
@@ -79,14 +79,14 @@ def test_as_json_it_says_what_was_told_and_list_and_show_have_it(home: Home, que
         document = json.loads(home.run("show", job_id, "--json").stdout)
         assert (document["progress"], document["progress_text"]) == (None, "text")
 
-    eventually(look, timeout_s=20)
+    eventually(look, timeout_s=60)
     (listed,) = json.loads(home.run("list", job_id, "--json").stdout)["jobs"]
     assert (listed["progress"], listed["progress_text"]) == (None, "text")
     assert "● running" in (shown := home.on_terminal("list", job_id)[1])
     assert shown.splitlines()[1].endswith("  text")
     with (home.folder / "gate").open("w") as gate:
         gate.write("go\n")
-    assert home.run("wait", job_id, "--timeout", "20s").returncode == 0
+    assert home.run("wait", job_id, "--timeout", "60s").returncode == 0
     said = json.loads(home.run("result", job_id).stdout)
     assert said == {"schema": 1, "fraction": 0.4, "text": "second of five"}
 

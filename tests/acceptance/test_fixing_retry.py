@@ -56,7 +56,7 @@ def test_piped_the_ids_and_the_jobs_run_again(working: Home, queue_name: str) ->
     (working.folder / "gate").touch()
     done = working.run("retry", f"queue:{queue_name}")
     assert (done.returncode, sorted(done.stdout.split()), done.stderr) == (0, sorted(ids), "")
-    waited = working.run("wait", *ids, "--timeout", "20s")
+    waited = working.run("wait", *ids, "--timeout", "60s")
     assert waited.returncode == 0, waited
     assert runs(working) == 6
     again = working.run("retry", ids[0])

@@ -31,7 +31,7 @@ def test_a_job_whose_queue_is_deleted_under_it_ends_with_its_result(
         broker.ctl("delete_queue", "-p", "jobrunner", queue_name)
         worker.wait_for("job.lease_lost")
         gate.touch()
-        assert waiting.wait(20) == 0
+        assert waiting.wait(60) == 0
         # the queue is there again, and its worker with it
         assert cli.run("enqueue", "-q", queue_name, "tasks:add", "2", "3", "--wait").stdout == "5\n"
     assert starts(witness) == 1
@@ -87,7 +87,7 @@ def test_while_the_brokers_disk_is_full_results_wait_and_nothing_new_is_taken(
         finally:
             own_broker.ctl("set_disk_free_limit", "50MB")
         worker.wait_for("broker.unblocked", timeout_s=60)
-        assert waiting.wait(30) == 0
+        assert waiting.wait(60) == 0
         assert cli.run("enqueue", "-q", queue_name, "tasks:add", "2", "3", "--wait").stdout == "5\n"
     assert starts(witness) == starts(witness, "end") == 1
 

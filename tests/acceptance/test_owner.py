@@ -46,12 +46,12 @@ def test_a_job_that_outlasts_the_ack_timeout_is_not_started_by_a_second_worker(
             # its copy comes by, and the job still runs
             other.wait_for("job.asking", 2)
             gate.touch()
-            assert waiting.wait(20) == 0
+            assert waiting.wait(60) == 0
 
             def suppressed() -> None:
                 assert "job.suppressed" in (*owner.actions(), *other.actions())
 
-            eventually(suppressed, 20)
+            eventually(suppressed, 60)
     assert starts(witness) == 1
 
 
@@ -67,7 +67,7 @@ def test_the_job_of_a_killed_worker_starts_on_another_that_has_asked(
             other.wait_for("job.asking")
             wait_for_start(witness, 2)
             gate.touch()
-            assert waiting.wait(20) == 0
+            assert waiting.wait(60) == 0
     assert starts(witness, "end") == 1
 
 
@@ -85,5 +85,5 @@ def test_a_job_whose_owner_died_after_its_message_was_taken_back_is_run_by_anoth
             other.wait_for("job.retrying")
             wait_for_start(witness, 2)
             gate.touch()
-            assert waiting.wait(20) == 0
+            assert waiting.wait(60) == 0
     assert starts(witness) == 2

@@ -48,11 +48,11 @@ def test_what_runs_goes_on_and_what_waits_waits_until_it_is_resumed(home: Home, 
         assert home.run("queues", "pause", queue, "--reason", "new disks").stdout == f"{queue}\n"
         eventually(lambda: home.has_logged("queue.paused"))
         gate.touch()
-        assert home.run("wait", running, "--timeout", "20s").returncode == 0
+        assert home.run("wait", running, "--timeout", "60s").returncode == 0
         assert as_json(home, "show", waiting, "--why")["why"]["code"] == "queue_paused"
         assert home.run("wait", waiting, "--timeout", "0.3s").returncode == 124
         assert home.run("queues", "resume", queue).returncode == 0
-        assert home.run("wait", waiting, "--timeout", "20s").returncode == 0
+        assert home.run("wait", waiting, "--timeout", "60s").returncode == 0
     kinds = [
         line.split("\t")[1] for line in home.run("events", "--since", "10m", "--kind", "pause").stdout.splitlines()
     ]
@@ -69,7 +69,7 @@ def test_a_worker_that_starts_later_obeys_and_a_pause_with_a_time_ends_by_itself
         (row,) = as_json(home, "queues", "list", queue)["queues"]
         if row["paused"] is not None:  # a slow machine may come to it too late
             assert row["consumers"] == 0
-        assert home.run("wait", job_id, "--timeout", "30s").returncode == 0
+        assert home.run("wait", job_id, "--timeout", "60s").returncode == 0
         job = as_json(home, "show", job_id)
         assert job["started_at"] >= document["paused"]["until"]
 
@@ -117,7 +117,7 @@ def test_a_worker_of_several_queues_goes_on_with_the_others_and_stops_in_order(h
         assert home.run("enqueue", "-q", other, "tasks:text", "--wait").stdout == '"two words"\n'
         assert as_json(home, "show", waiting)["state"] == "queued"
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
     home.run("queues", "purge", queue, "--yes")
 
 

@@ -33,12 +33,12 @@ def test_a_job_runs_after_those_that_it_waits_for(cli: Commands, queue_name: str
         why = cli.json("show", "--why", second)["why"]
         assert (why["code"], why["text"]) == ("waits", f"it waits for {first[:8]} (running).")
         gate.touch()
-        cli.run("wait", third, "--timeout", "30s")
+        cli.run("wait", third, "--timeout", "60s")
         assert cli.run("result", third).stdout == "3\n"
     late = enqueue(cli, queue_name, "tasks:add", "2", "2", "--after", first)
     assert "no live worker" in cli.json("show", "--why", late)["why"]["text"]
     with WorkerProcess(cli, "-q", queue_name):
-        cli.run("wait", late, "--timeout", "30s")
+        cli.run("wait", late, "--timeout", "60s")
 
 
 def test_lines_of_a_file_wait_for_lines_before_them_and_for_known_jobs(cli: Commands, queue_name: str) -> None:
@@ -61,7 +61,7 @@ def test_lines_of_a_file_wait_for_lines_before_them_and_for_known_jobs(cli: Comm
     assert told[2].startswith("line 6: No job starts with '0000'.")
     assert [state(cli, each) for each in queued] == ["queued", "waiting", "waiting"]
     with WorkerProcess(cli, "-q", queue_name, "--burst") as worker:
-        assert worker.process.wait(40) == 0
+        assert worker.process.wait(60) == 0
     assert [cli.run("result", each).stdout for each in queued] == ["3\n", "7\n", "11\n"]
 
 
@@ -73,7 +73,7 @@ def test_a_job_that_waits_can_be_cancelled_with_and_without_workers(cli: Command
         third = enqueue(cli, queue_name, "tasks:add", "1", "3", "--after", first)
         assert cli.json("cancel", third)["jobs"][0]["outcome"] == "cancelled"
     with WorkerProcess(cli, "-q", queue_name, "--burst") as worker:
-        assert worker.process.wait(40) == 0
+        assert worker.process.wait(60) == 0
     assert [state(cli, each) for each in (first, second, third)] == ["succeeded", "cancelled", "cancelled"]
 
 
@@ -91,7 +91,7 @@ def test_what_is_to_run_after_a_map_runs_once_though_starter_and_workers_are_kil
         def sealed() -> None:
             assert "of 200 have ended" in cli.json("show", "--why", waiting["id"])["why"]["text"]
 
-        eventually(sealed, 30)
+        eventually(sealed, 60)
         starter.kill()
         with WorkerProcess(cli, *settings) as second:
             first.kill()
@@ -123,7 +123,7 @@ def test_which_end_of_a_map_is_waited_for(cli: Commands, queue_name: str) -> Non
             cli.run(*run, *then, "tasks:add", "1", ":::", *inputs.split(), code=None)
         for name, (_, runs) in ends.items():
             (job,) = cli.json("list", f"args.0:{name}")["jobs"]
-            cli.run("wait", job["id"], "--timeout", "30s", code=None)
+            cli.run("wait", job["id"], "--timeout", "60s", code=None)
             assert (name, state(cli, job["id"])) == (name, "succeeded" if runs else "cancelled")
 
 
@@ -134,7 +134,7 @@ def test_a_map_that_is_taken_up_again_has_what_comes_after_it_once(cli: Commands
     cli.run("map", *line, "--resume", *inputs)
     (job,) = cli.json("list", "state:waiting", f"queue:{queue_name}")["jobs"]
     with WorkerProcess(cli, "-q", queue_name):
-        cli.run("wait", job["id"], "--timeout", "30s", code=1)
+        cli.run("wait", job["id"], "--timeout", "60s", code=1)
         assert "of which 1 failed" in cli.json("show", job["id"])["error"]["message"]
         cli.run("map", *line, "--retry-failed", *inputs)
 
@@ -142,4 +142,4 @@ def test_a_map_that_is_taken_up_again_has_what_comes_after_it_once(cli: Commands
             jobs = cli.json("list", "task:add", f"queue:{queue_name}", "not:run:*")["jobs"]
             assert [each["state"] for each in jobs] == ["cancelled", "cancelled"]
 
-        eventually(both, 30)
+        eventually(both, 60)

@@ -70,13 +70,13 @@ def test_on_a_terminal_banner_lines_and_the_last_word(home: Home, queue_name: st
 
 def test_a_first_signal_drains_and_a_second_hands_back(home: Home, queue_name: str) -> None:
     with home.started("worker", "-q", queue_name, "--procs", "1", "--grace", "60s") as process:
-        eventually(lambda: home.has_logged("worker.started"), timeout_s=30)
+        eventually(lambda: home.has_logged("worker.started"), timeout_s=60)
         home.run("enqueue", "-q", queue_name, "tasks:nap")
-        eventually(lambda: home.has_logged("job.started"), timeout_s=30)
+        eventually(lambda: home.has_logged("job.started"), timeout_s=60)
         process.send_signal(signal.SIGTERM)
-        eventually(lambda: home.has_logged("worker.stopping"), timeout_s=10)
+        eventually(lambda: home.has_logged("worker.stopping"), timeout_s=60)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(60) == 143
     assert "job.handed_back" in home.log()
     assert home.run("queues", "list", queue_name).stdout.split("\t")[:3] == [queue_name, "1", "0"]
 
@@ -142,9 +142,9 @@ def test_queues_are_declared_listed_and_purged_on_the_record(home: Home, queue_n
 
 def test_a_purged_job_ends_the_wait_for_it(home: Home, queue_name: str) -> None:
     with home.started("enqueue", "-q", queue_name, "tasks:hello", "x", "--wait") as process:
-        eventually(lambda: _has_one(home, queue_name), timeout_s=20)
+        eventually(lambda: _has_one(home, queue_name), timeout_s=60)
         home.run("queues", "purge", queue_name, "-y")
-        assert process.wait(20) == 1
+        assert process.wait(60) == 1
     assert home.log().endswith(" was cancelled.\n")
 
 
@@ -170,13 +170,13 @@ def test_one_of_ours_is_made_anew_only_if_it_is_empty(home: Home) -> None:
 
 def test_dev_runs_what_it_receives_on_the_broker_in_force(home: Home, queue_name: str) -> None:
     with home.started("dev", "-q", queue_name, "-p", "1") as process:
-        eventually(lambda: home.has_logged("worker.started"), timeout_s=30)
+        eventually(lambda: home.has_logged("worker.started"), timeout_s=60)
         done = home.run("enqueue", "-q", queue_name, "--wait", "--", "echo", "hi")
         assert done.stdout == "hi\n"
         done = home.run("enqueue", "-q", queue_name, "--wait", "tasks:hello", "you")
         assert done.stdout == '"hello you"\n'
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_dev_starts_a_private_broker_and_with_once_stops_it(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_worker_leaves_no_process_behind(home: Home, queue_name: str) -> None:
         children = [int(pid) for pid in listed.stdout.split()]
         assert len(children) >= 2
     for pid in children:
-        eventually(lambda pid=pid: _is_gone(pid), timeout_s=10)
+        eventually(lambda pid=pid: _is_gone(pid), timeout_s=60)
 
 
 def _is_gone(pid: int) -> None:

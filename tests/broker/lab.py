@@ -16,7 +16,7 @@ from jobrunner.envelope import Envelope, new_job, seal
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 
 
 def in_loop(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import as_completed
 from pathlib import Path
@@ -39,7 +38,7 @@ def client(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_result_comes_back(client: Client) -> None:
     handle = client.enqueue("tasks:add", 2, b=3)
-    assert handle.result(timeout=20) == 5
+    assert handle.result(timeout=60) == 5
     assert (handle.state, handle.done) == ("succeeded", True)
     assert client.enqueue(["sh", "-c", "echo hello"]).result("20s") == "hello\n"
 
@@ -47,7 +46,7 @@ def test_a_result_comes_back(client: Client) -> None:
 def test_a_job_that_died_raises_what_the_function_raised(client: Client, tmp_path: Path) -> None:
     handle = client.options(retries=0).enqueue("tasks:fails", str(tmp_path / "w"))
     with pytest.raises(JobFailed, match=r"died after 1 try: ValueError: no such luck") as failed:
-        handle.result(20)
+        handle.result(60)
     assert (failed.value.reason, failed.value.class_name, handle.state) == ("error", "ValueError", "dead")
     assert "no such luck" in (failed.value.traceback or "")
 
@@ -61,7 +60,7 @@ def test_a_wait_ends_and_the_job_goes_on(client: Client, tmp_path: Path) -> None
     assert not handle.done
     eventually(lambda: _is(handle.state, "running"))
     gate.touch()
-    assert handle.result(20) == "opened"
+    assert handle.result(60) == "opened"
 
 
 def _is(found: object, expected: object) -> None:
@@ -73,7 +72,7 @@ def test_one_client_serves_many_threads(client: Client) -> None:
 
     def work(number: int) -> None:
         for step in range(20):
-            found = client.enqueue("tasks:add", 1000 * number, step).result(30)
+            found = client.enqueue("tasks:add", 1000 * number, step).result(60)
             if found != 1000 * number + step:
                 wrong.append(found)
 
@@ -104,12 +103,12 @@ def test_map_gives_results_in_input_order_and_reads_no_further_than_allowed(clie
 
 
 def test_map_without_order_gives_what_ends_first(client: Client, tmp_path: Path) -> None:
-    seconds = [0.6, 0.0, 0.0]
-    results = client.map("tasks:slow", [str(tmp_path / "w")] * 3, seconds, ordered=False)
-    began = time.monotonic()
-    next(results)
-    assert time.monotonic() - began < 0.5
-    assert len(list(results)) == 2
+    gates = [tmp_path / name for name in ("held", "open", "open")]
+    gates[1].touch()
+    results = client.map("tasks:until", [str(tmp_path / "w")] * 3, [str(gate) for gate in gates], ordered=False)
+    assert [next(results), next(results)] == ["opened"] * 2
+    gates[0].touch()
+    assert list(results) == ["opened"]
 
 
 def test_a_failure_within_a_map_stands_where_its_result_would(client: Client, tmp_path: Path) -> None:
@@ -124,7 +123,7 @@ def test_a_map_that_is_left_leaves_nothing_behind(client: Client) -> None:
     results = client.map("tasks:add", range(10_000), iter(lambda: 1, 0), max_in_flight=10)
     assert next(results) == 1
     results.close()  # type: ignore[attr-defined]
-    assert client.enqueue("tasks:add", 1, 1).result(20) == 2
+    assert client.enqueue("tasks:add", 1, 1).result(60) == 2
 
 
 def test_many_calls_are_queued_without_reading_far_ahead(client: Client) -> None:
@@ -158,7 +157,7 @@ def test_a_call_that_cannot_be_sent_takes_no_other_along(client: Client) -> None
         client.enqueue_many(
             [*(call("tasks:add", n, 1) for n in range(3)), large, call("tasks:add", 3, 1)], on_queued=handles.append
         )
-    assert [handle.result(20) for handle in handles] == [1, 2, 3, 4]
+    assert [handle.result(60) for handle in handles] == [1, 2, 3, 4]
     results = client.map("tasks:add", [1, "x" * 1024 * 1024, 2], [1, "y", 2])
     assert next(results) == 2
     with pytest.raises(MessageTooLarge):
@@ -168,16 +167,16 @@ def test_a_call_that_cannot_be_sent_takes_no_other_along(client: Client) -> None
 def test_waiting_for_several(client: Client, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     quick, held = client.enqueue("tasks:add", 1, 2), client.enqueue("tasks:until", str(tmp_path / "w"), str(gate))
-    assert client.wait([held, quick], timeout=20, until="first") == ([quick], [held])
+    assert client.wait([held, quick], timeout=60, until="first") == ([quick], [held])
     assert client.wait([held, quick], timeout=0.2) == ([quick], [held])
-    in_order = client.as_completed([held, quick], timeout=20)
+    in_order = client.as_completed([held, quick], timeout=60)
     assert next(in_order) is quick
     gate.touch()
     assert next(in_order) is held
     assert client.wait([held, quick]).waiting == []
     bad = client.options(retries=0).enqueue("tasks:fails", str(tmp_path / "w"))
     late = client.options(delay="1h").enqueue("tasks:add", 1, 2)
-    assert client.wait([late, bad], timeout=20, until="failure") == ([bad], [late])
+    assert client.wait([late, bad], timeout=60, until="failure") == ([bad], [late])
     with pytest.raises(WaitTimeout, match="1 job"):
         list(client.as_completed([late], timeout=0.1))
     late.cancel()
@@ -186,18 +185,18 @@ def test_waiting_for_several(client: Client, tmp_path: Path) -> None:
 def test_any_job_can_be_asked_for_by_its_id(client: Client, broker: TestBroker, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     ended = client.enqueue("tasks:add", 1, 2)
-    ended.result(20)
+    ended.result(60)
     held = client.enqueue("tasks:until", str(tmp_path / "w"), str(gate))
     wait_for_start(tmp_path / "w")
     with Client(broker.url) as other:
-        assert other.result(ended.id, timeout=20) == 3
+        assert other.result(ended.id, timeout=60) == 3
         assert other.result(ended.id[:10]) == 3
         found = other.status(ended.id)
         assert (found.state, found.run, found.task) == ("succeeded", client.run, "tasks:add")
         with pytest.raises(WaitTimeout):
             other.result(held.id, timeout=0.2)
         gate.touch()
-        assert other.result(held.id, timeout=20) == "opened"
+        assert other.result(held.id, timeout=60) == "opened"
         with pytest.raises(NotFound):
             other.result("zzzzzzzz")
 
@@ -207,11 +206,11 @@ def test_a_job_is_cancelled_where_it_runs_and_before_it_starts(client: Client, t
     wait_for_start(tmp_path / "w")
     running.cancel("enough")
     with pytest.raises(JobCancelled):
-        running.result(20)
+        running.result(60)
     waiting = client.options(delay=60).enqueue("tasks:until", str(tmp_path / "w"), str(tmp_path / "never"))
     client.cancel(waiting.id)
     with pytest.raises(JobCancelled):
-        waiting.result(20)
+        waiting.result(60)
     assert starts(tmp_path / "w") == 1
     running.cancel()
     far = client.options(delay="10d", queue=f"{QUEUE}-nobody").enqueue("tasks:add", 1, 2)
@@ -223,14 +222,14 @@ def test_a_job_is_cancelled_where_it_runs_and_before_it_starts(client: Client, t
 def test_an_executor_gives_futures(client: Client, tmp_path: Path) -> None:
     with JobrunnerExecutor(client=client) as executor:
         futures = [executor.submit(_named("add"), number, 1) for number in range(50)]
-        assert [future.result(20) for future in futures] == list(range(1, 51))
+        assert [future.result(60) for future in futures] == list(range(1, 51))
         assert list(executor.map(_named("add"), range(5), range(5))) == [0, 2, 4, 6, 8]
         never = executor.submit(_named("until"), str(tmp_path / "w"), str(tmp_path / "never"))
         wait_for_start(tmp_path / "w")
         assert never.cancel()
         with pytest.raises(JobFailed):
-            executor.submit(_named("hopeless"), str(tmp_path / "w2")).result(20)
-    assert client.enqueue("tasks:add", 1, 1).result(20) == 2
+            executor.submit(_named("hopeless"), str(tmp_path / "w2")).result(60)
+    assert client.enqueue("tasks:add", 1, 1).result(60) == 2
 
 
 def test_an_executor_with_few_places_queues_no_more_at_a_time(client: Client, tmp_path: Path) -> None:
@@ -243,7 +242,7 @@ def test_an_executor_with_few_places_queues_no_more_at_a_time(client: Client, tm
         assert list(as_completed(others[:1], 20)) == others[:1]
         assert not any(other.done() for other in others[1:])
         gate.touch()
-        assert [first.result(20), *(other.result(20) for other in others[1:])] == ["opened", 2, 3]
+        assert [first.result(60), *(other.result(60) for other in others[1:])] == ["opened", 2, 3]
     with pytest.raises(ValueError, match="greater than 0"):
         JobrunnerExecutor(max_workers=0)
 
@@ -257,7 +256,7 @@ def test_an_executor_that_is_left_leaves_no_future_open(commands: Commands, clie
     own.close()
     for future in futures:
         with pytest.raises(RuntimeError, match="the client was closed"):
-            future.result(20)
+            future.result(60)
     (tmp_path / "gate").touch()
     executor = JobrunnerExecutor(client=client)
     futures = [executor.submit(_named("until"), str(tmp_path / "w2"), str(tmp_path / "never")) for _ in range(20)]
@@ -279,7 +278,7 @@ def _named(name: str) -> object:
 def test_a_closed_client_leaves_no_thread(commands: Commands) -> None:
     before = set(threading.enumerate())
     with Client(commands.env["JOBRUNNER_URL"]) as client:
-        client.options(queue=QUEUE).enqueue("tasks:add", 1, 2).result(20)
+        client.options(queue=QUEUE).enqueue("tasks:add", 1, 2).result(60)
         assert {thread.name for thread in set(threading.enumerate()) - before} >= {"jobrunner client"}
     assert set(threading.enumerate()) <= before
 
@@ -312,7 +311,7 @@ def test_a_marked_function_queues_itself_and_the_program_ends_by_itself(commands
     code = f"""
     from tasks import add
     handle = add.options(queue={QUEUE!r}).delay(2, b=3)
-    print(handle.result(20), list(add.options(queue={QUEUE!r}).map([1, 2], [3, 4])))
+    print(handle.result(60), list(add.options(queue={QUEUE!r}).map([1, 2], [3, 4])))
     """
     assert _run(code, commands) == "5 [4, 6]\n"
 
@@ -340,18 +339,18 @@ def test_a_fork_gets_connections_of_its_own_and_the_parent_keeps_its_own(command
         if not pid:
             code = 1
             try:
-                assert client.enqueue("tasks:add", number, 10).result(20) == number + 10
-                assert before.result(20) == 2     # queued by the parent
+                assert client.enqueue("tasks:add", number, 10).result(60) == number + 10
+                assert before.result(60) == 2     # queued by the parent
                 assert list(client.map("tasks:add", [1, 2], [3, 4])) == [4, 6]
                 client.close()
                 code = 0
             finally:
                 os._exit(code)
         children.append(pid)
-    assert client.enqueue("tasks:add", 5, 10).result(20) == 15
+    assert client.enqueue("tasks:add", 5, 10).result(60) == 15
     assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
-    assert before.result(20) == 2
-    assert client.enqueue("tasks:add", 6, 10).result(20) == 16
+    assert before.result(60) == 2
+    assert client.enqueue("tasks:add", 6, 10).result(60) == 16
     print("fine")
     """
     assert _run(code, commands) == "fine\n"
@@ -364,7 +363,7 @@ def test_a_process_pool_that_forks_can_use_the_functions(commands: Commands) -> 
     warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads
 
     def work(number):
-        return add.options(queue={QUEUE!r}).delay(number, 1).result(20)
+        return add.options(queue={QUEUE!r}).delay(number, 1).result(60)
 
     assert work(1) == 2
     with multiprocessing.get_context("fork").Pool(2) as pool:

@@ -163,7 +163,7 @@ async def test_a_delayed_job_comes_when_it_is_due(broker: TestBroker, queue_name
             return time.time()
 
         arrived_s = await eventually_async(there)
-        assert -0.05 < arrived_s - due_s < 5
+        assert -0.05 < arrived_s - due_s < 20
 
 
 @in_loop

@@ -59,8 +59,8 @@ async def test_declared_twice_and_imported_there_is_the_same_each_time(
         await declare.declare(connection, everything)
         first_s = time.monotonic() - began
         await declare.declare(connection, everything)
-        assert first_s < 10
-        assert time.monotonic() - began - first_s < first_s
+        assert first_s < 60
+        assert time.monotonic() - began - first_s < max(first_s, 10)
     vhost = parse_url(by_import).vhost
     path = f"{tempfile.gettempdir()}/{vhost}.json"
     definitions = topology.definitions([topology.DEFAULT_QUEUE], vhost=vhost, broker_version=broker.version)

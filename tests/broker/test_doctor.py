@@ -266,7 +266,7 @@ def test_the_management_api_tells_of_policies_that_drop_messages(
             assert "policy 'bad' sets max-length on" in told.policies().text
             assert "1h" in told.timeouts().text
 
-        eventually(seen, 30, 0.2)
+        eventually(seen, 60, 0.2)
         inside = msgspec.structs.replace(url, host=broker.address)
         assert asyncio.run(policies(Settings(inside)))[topology.DEFAULT_QUEUE] == "bad"
     finally:

@@ -28,10 +28,7 @@ def throw(url: str, queue: str, messages: list[Hostile]) -> list[Hostile]:
     connection = pika.BlockingConnection(pika.URLParameters(url))
     for message in messages:
         try:
-            channel = connection.channel()
-            channel.confirm_delivery()
-            channel.basic_publish("", queue, message.body, message.properties, mandatory=True)
-            channel.close()
+            eventually(lambda: _put(connection, queue, message))  # noqa: B023 - called at once
             taken.append(message)
         except (pika.exceptions.ChannelClosedByBroker, pika.exceptions.ConnectionClosedByBroker) as exc:
             if exc.reply_code not in (406, 541):
@@ -40,6 +37,19 @@ def throw(url: str, queue: str, messages: list[Hostile]) -> list[Hostile]:
                 connection = pika.BlockingConnection(pika.URLParameters(url))
     connection.close()
     return taken
+
+
+def _put(connection: pika.BlockingConnection, queue: str, message: Hostile) -> None:
+    """Raises: AssertionError where the queue cannot take anything now, as while it elects its leader."""
+    channel = connection.channel()
+    channel.confirm_delivery()
+    try:
+        channel.basic_publish("", queue, message.body, message.properties, mandatory=True)
+    except pika.exceptions.NackError as exc:
+        raise AssertionError("not taken now") from exc
+    finally:
+        if channel.is_open:
+            channel.close()
 
 
 def lines_of(cli: Commands, *args: str) -> list[Any]:

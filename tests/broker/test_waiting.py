@@ -40,7 +40,7 @@ def test_how_the_others_ended_decides_whether_it_runs(cli: Commands, queue_name:
             for when in ("success", "failure", "end")
         }
         follower = enqueue(cli, queue_name, "tasks:add", "1", "2", "--after", after["success"])
-        cli.run("wait", *after.values(), follower, "--timeout", "30s", code=1)
+        cli.run("wait", *after.values(), follower, "--timeout", "60s", code=1)
     assert {when: state(cli, job_id) for when, job_id in after.items()} == {
         "success": "cancelled",
         "failure": "succeeded",
@@ -76,7 +76,7 @@ def test_it_runs_once_whenever_workers_that_look_after_it_are_killed(
         gate.touch()
         cli.run("wait", second, "--timeout", "60s", timeout_s=80)
         for holder in holders:
-            assert holder.process.wait(10) == -signal.SIGKILL
+            assert holder.process.wait(60) == -signal.SIGKILL
         found = {job["id"] for job in cli.json("audit", code=None)["jobs"]}  # other tests leave what they leave
         assert not found & {first, second}
     assert starts(witness) == 1

@@ -105,7 +105,7 @@ class Session:
             while (part := _read(ours)) is None or part:
                 output += part or b""
                 assert time.monotonic() < deadline, f"{line}: no end after {LIMIT_S:.0f} s: {output.decode()}"
-            return process.wait(10), output.decode().replace("\r\n", "\n")
+            return process.wait(60), output.decode().replace("\r\n", "\n")
         finally:
             os.close(ours)
             if process.poll() is None:
@@ -141,7 +141,7 @@ class Session:
             assert self._worker.poll() is None, f"{line} ended:\n{log}"
             assert _READY in log, log
 
-        eventually(ready, timeout_s=40)
+        eventually(ready, timeout_s=60)
 
     def stop_worker(self) -> None:
         """Ctrl-C in the other terminal."""
@@ -149,7 +149,7 @@ class Session:
             return
         self._worker.send_signal(signal.SIGINT)
         try:
-            assert self._worker.wait(45) == 0, self._log.read_text(errors="replace")
+            assert self._worker.wait(60) == 0, self._log.read_text(errors="replace")
         finally:
             if self._worker.poll() is None:
                 self._worker.kill()

@@ -140,7 +140,7 @@ def group(pgid: int) -> list[int]:
     return found
 
 
-def assert_group_gone(pgid: int, timeout_s: float = 2.0) -> None:
+def assert_group_gone(pgid: int, timeout_s: float = 20.0) -> None:
     def gone() -> None:
         assert not group(pgid)
 

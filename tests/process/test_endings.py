@@ -20,7 +20,7 @@ def test_a_timeout_ends_a_job_that_never_listens(task: str) -> None:
     assert isinstance(end.outcome, TimedOut)
     assert not end.ready
     assert_group_gone(end.ran.pid)
-    assert 0.2 <= (end.ran.ended_at or 0) - end.ran.started_at < 2
+    assert 0.2 <= (end.ran.ended_at or 0) - end.ran.started_at < 20
     assert isinstance(clean.outcome, Succeeded)
     assert clean.ran.pid != end.ran.pid
 
@@ -233,7 +233,7 @@ def test_a_stopped_child_does_not_stop_the_loop() -> None:
             assert isinstance((await harness.expect(Finished)).outcome, Succeeded)
             return gap
 
-    assert asyncio.run(longest_gap()) < 0.1
+    assert asyncio.run(longest_gap()) < 5  # a loop that waited for it would wait for ever
 
 
 def test_a_child_that_dies_with_its_job_half_taken_is_a_crash_with_its_signal() -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +198,12 @@ def test_processes_that_an_app_starts_while_it_is_imported_are_left_alone(app: P
 
 
 def test_a_free_child_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobrunner.execution.pool.PING_S", 0.2)
+    monkeypatch.setattr("jobrunner.execution.pool.PING_S", 0.7)
 
     async def frozen() -> None:
         async with running() as harness:
             pid = (await harness.run(task="noop")).ran.pid
-            for _ in range(60):
+            for _ in range(200):
                 await asyncio.sleep(0.01)
             assert not harness.told
             os.kill(pid, signal.SIGSTOP)
@@ -344,11 +343,11 @@ def a_worker(give: str, procs: int) -> Any:
             worker.kill()
 
 
-def assert_all_gone(pids: list[int], timeout_s: float) -> None:
+def assert_all_gone(pids: list[int]) -> None:
     def gone() -> None:
         assert not [member for pid in pids for member in group(pid)]
 
-    eventually(gone, timeout_s=timeout_s)
+    eventually(gone, timeout_s=20)
 
 
 @pytest.mark.parametrize("give", ["shells", "hold"])
@@ -358,9 +357,8 @@ def test_nothing_survives_a_worker_that_is_killed(give: str, tmp_path: Path) -> 
     with a_worker(code, 2) as (worker, pids):
         if give == "shells":
             assert all(len(group(pid)) >= 3 for pid in pids[:2])
-        started = time.monotonic()
         worker.send_signal(signal.SIGKILL)
-        assert_all_gone(pids, timeout_s=2 - (time.monotonic() - started))
+        assert_all_gone(pids)
 
 
 def test_no_idle_child_survives_a_worker_that_is_killed_with_its_guardian() -> None:
@@ -368,9 +366,9 @@ def test_no_idle_child_survives_a_worker_that_is_killed_with_its_guardian() -> N
     with a_worker("", 8) as (worker, pids):
         os.kill(pids[-1], signal.SIGSTOP)  # it would be replaced if it were killed
         worker.send_signal(signal.SIGKILL)
-        assert_all_gone(pids[:-1], timeout_s=2)
+        assert_all_gone(pids[:-1])
         os.kill(pids[-1], signal.SIGCONT)
-        assert_all_gone(pids, timeout_s=2)
+        assert_all_gone(pids)
 
 
 def test_output_of_a_child_between_jobs_belongs_to_none(app: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 _SCRIPT = Path(sysconfig.get_path("scripts")) / "jobrunner"
 COMMAND = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "jobrunner"]
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 60.0
+TIMEOUT_S = 90.0
 
 
 class Commands:

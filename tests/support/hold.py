@@ -36,4 +36,4 @@ def release(fifo: Path) -> None:
         os.write(fd, b".")
         os.close(fd)
 
-    eventually(written, 10)
+    eventually(written, 60)

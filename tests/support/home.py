@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support.command import COMMAND, ROOT
 from tests.support.eventually import eventually
 
-LIMIT_S = 60.0
+LIMIT_S = 90.0
 READING = re.compile(r"(\rreading the ledger[^\r\n]*\x1b\[K)+\r\x1b\[K")
 
 
@@ -73,7 +73,7 @@ class Home:
     def worker(self, *args: str) -> Iterator["subprocess.Popen[bytes]"]:
         """A worker that is ready; its log is `err.txt`."""
         with self.started("worker", "--procs", "2", "--grace", "5s", *args) as process:
-            eventually(lambda: self.has_logged("worker.started"), timeout_s=30)
+            eventually(lambda: self.has_logged("worker.started"), timeout_s=60)
             yield process
             process.terminate()
             process.wait(LIMIT_S)

@@ -80,5 +80,5 @@ async def make_dead(url: BrokerUrl, *jobs: Envelope) -> None:
 async def synced(path: Path, url: BrokerUrl) -> Store:
     """A view of its own, up to date."""
     store = Store.open(path)
-    await sync(store, url, timeout_s=10)
+    await sync(store, url, timeout_s=30)
     return store

@@ -1,8 +1,8 @@
 """How a parallel run shares out its tests: what one process runs, and which process runs it.
 
 A broker takes five seconds of CPU to start, and each process starts its own ones. So the tests of a file stay together,
-with what they share, and those on RabbitMQ 4 go to half of the processes while there is other work. xdist's own `loadgroup`
-cannot be taken: with pytest 9.2 it shares out one by one (pytest-xdist issue 1386).
+with what they share, and those on RabbitMQ 4 go to half of the processes while there is other work. What xdist has for
+that, `loadgroup`, shares out one by one with pytest 9.2 (pytest-xdist issue 1386).
 """
 
 import re
@@ -21,8 +21,8 @@ SLOW = {
     "test_demo": 3,
     "test_compose": 2,
 }
-"""Files of tests that take a minute or more, the longest with the highest number: they begin first, so that in the end no
-process is left with one alone."""
+"""Files of tests that take a minute or more, the longest with the highest number: they begin first, so that in the end
+no process is left with one alone."""
 
 _KIND = re.compile(r"[\[-](local|rabbitmq-4|url)(?=[\]-])")
 

@@ -127,14 +127,14 @@ class WorkerProcess:
             )
 
     def __enter__(self) -> Self:
-        self.wait_for("worker.started", timeout_s=30)
+        self.wait_for("worker.started", timeout_s=60)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(timeout=40)
+                self.process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -148,7 +148,7 @@ class WorkerProcess:
         """The machine word of each record."""
         return [record.get("event", {}).get("action") or record.get("event.action", "") for record in self.records()]
 
-    def wait_for(self, action: str, count: int = 1, timeout_s: float = 20) -> None:
+    def wait_for(self, action: str, count: int = 1, timeout_s: float = 60) -> None:
         """Until that action was logged so often."""
 
         def logged() -> None:
@@ -173,7 +173,7 @@ def starts(witness: Path, word: str = "start") -> int:
     return sum(line.startswith(f"{word} ") for line in witness.read_text().splitlines()) if witness.exists() else 0
 
 
-def wait_for_start(witness: Path, count: int = 1, timeout_s: float = 20) -> None:
+def wait_for_start(witness: Path, count: int = 1, timeout_s: float = 60) -> None:
     """Until so many runs have started."""
 
     def started() -> None:

@@ -94,7 +94,7 @@ class World:
             )
             self.jobs["scheduled"] = self.enqueue("tasks:add", "1", "1", "--delay", "1h")
             self.jobs["running"] = self.enqueue("tasks:hold", str(self.gate))
-            eventually(self._is_ready, timeout_s=30, interval_s=0.1)
+            eventually(self._is_ready, timeout_s=60, interval_s=0.1)
             try:
                 yield self
             finally:
