@@ -38,6 +38,16 @@ def commands(make_commands: Callable[..., Commands]) -> Iterator[Commands]:
     made.run("broker", "stop", "--wipe", "--yes", code=None)
 
 
+@pytest.fixture(scope="module")
+def on_a_terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Commands, str]]:
+    """A broker that was started on a terminal, and what was shown there; for tests that only look at it."""
+    if node.find_server() is None:
+        pytest.skip("no rabbitmq-server on this machine")
+    made = Commands(tmp_path_factory.mktemp("broker"), {})
+    yield made, on_terminal(made, ["broker", "start", "--color", "never"], "")
+    made.run("broker", "stop", "--wipe", "--yes", code=None)
+
+
 def running(commands: Commands) -> LocalBroker:
     found = read_local_broker(commands.state)
     assert found is not None
@@ -109,8 +119,8 @@ def test_start_status_and_stop_say_what_the_documentation_shows(commands: Comman
     assert commands.run("broker", "stop").stdout == NONE_RUNS
 
 
-def test_it_is_private_to_its_user_and_its_machine(commands: Commands) -> None:
-    commands.run("broker", "start", "--quiet")
+def test_it_is_private_to_its_user_and_its_machine(on_a_terminal: tuple[Commands, str]) -> None:
+    commands, _ = on_a_terminal
     found = running(commands)
     note = commands.state / "broker.json"
     assert stat.S_IMODE(note.stat().st_mode) == 0o600
@@ -156,15 +166,11 @@ def _assert(condition: bool) -> None:
     assert condition
 
 
-def test_two_starts_at_once_give_one_broker(commands: Commands) -> None:
+def test_two_starts_at_once_give_one_broker_and_it_can_be_stopped_while_it_is_frozen(commands: Commands) -> None:
     both = [commands.start("broker", "start", "--json") for _ in range(2)]
     pids = {json.loads(process.communicate(timeout=60)[0])["pid"] for process in both}
-    assert pids == {running(commands).pid}
-
-
-def test_a_frozen_broker_can_be_stopped(commands: Commands) -> None:
-    commands.run("broker", "start")
     pid = _present(running(commands).pid)
+    assert pids == {pid}
     os.kill(pid, signal.SIGSTOP)
     commands.run("broker", "stop")
     assert not process_alive(pid)
@@ -205,8 +211,8 @@ def on_terminal(commands: Commands, args: list[str], typed: str) -> str:
     return shown.decode()
 
 
-def test_progress_is_redrawn_on_a_terminal_and_wiped_away(commands: Commands) -> None:
-    shown = on_terminal(commands, ["broker", "start", "--color", "never"], "")
+def test_progress_is_redrawn_on_a_terminal_and_wiped_away(on_a_terminal: tuple[Commands, str]) -> None:
+    _, shown = on_a_terminal
     redrawn, _, line = shown.rpartition("\r\x1b[K")
     assert re.search(r"\rstarting RabbitMQ [\d.]+ … 2 s of about 8\x1b\[K", redrawn)
     assert LINE.match(line.replace("\r\n", "\n")), shown
