@@ -240,7 +240,7 @@ def test_the_same_id_again_is_shown_waited_for_and_followed_and_queued_once(
             f"  Nothing was queued. Look:  jobrunner show {job_id[:4]}",
         ],
     )
-    assert json.loads(home.run("queues", "list", queue_name, "--json").stdout)["queues"][0]["ready"] == 1
+    eventually(lambda: _is_queued(home, queue_name))
     assert home.run(*again, "--wait", "--wait-timeout", "0.2s").returncode == 124
     with home.worker("-q", queue_name):
         assert home.run(*again, "--wait").stdout == "5\n"

@@ -27,7 +27,7 @@ from jobrunner.view import recorder
 from jobrunner.view.store import Store
 from tests.broker.lab import in_loop
 from tests.support.broker import TestBroker
-from tests.support.eventually import eventually_async
+from tests.support.eventually import eventually_async, eventually_is
 
 
 def job(queue: str, **fields: object) -> Envelope:
@@ -58,7 +58,7 @@ async def test_a_missing_queue_is_created_and_the_job_is_in_it(broker: TestBroke
     async with Client(broker.parsed) as client:
         assert await client.depth(queue_name) is None
         await client.enqueue(job(queue_name))
-        assert await client.depth(queue_name) == (1, 0)
+        await eventually_is(lambda: client.depth(queue_name), (1, 0))
 
 
 @in_loop
@@ -247,7 +247,7 @@ async def test_a_blocked_broker_takes_nothing_and_the_enqueue_ends_with_a_senten
         own_broker.ctl("set_vm_memory_high_watermark", "0.4")
     async with Client(own_broker.parsed) as client:
         await client.enqueue(job(queue_name))
-        assert await client.depth(queue_name) == (2, 0)
+        await eventually_is(lambda: client.depth(queue_name), (2, 0))
 
 
 @in_loop

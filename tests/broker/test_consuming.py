@@ -51,7 +51,7 @@ async def test_a_slot_gets_one_job_at_a_time(broker: TestBroker, queue_name: str
             assert (delivery.redelivered, delivery.delivery_count, delivery.priority) == (False, None, 4)
             assert delivery.is_current
             assert delivery.stamped
-            assert await declare.queue_depth(publisher.connection, queue_name) == (2 - number, 1)
+            await _has(publisher, queue_name, 2 - number, 1)
             assert not made.inbox.holds(Delivered)
             assert consumer.ack(delivery)
         await consumer.close()

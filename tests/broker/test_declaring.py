@@ -18,6 +18,7 @@ from jobrunner.config import parse_url
 from jobrunner.errors import BrokerLost, EntityDiffers, PermissionRefused, VhostRefused
 from tests.broker.lab import Lab, a_job, delayed, delete, in_loop, lab, on_channel, to_queue
 from tests.support.broker import TestBroker
+from tests.support.eventually import eventually_is
 
 
 async def ctl(broker: TestBroker, *args: str) -> str:
@@ -181,7 +182,7 @@ async def test_depth_counts_what_is_ready_and_who_consumes(broker: TestBroker, q
             await publisher.publish_confirmed(to_queue(a_job(queue_name)))
         await made.consumer(queue_name)
         delivery = await made.inbox.delivery()
-        assert await declare.queue_depth(connection, queue_name) == (2, 1)
+        await eventually_is(lambda: declare.queue_depth(connection, queue_name), (2, 1))
         assert delivery.is_current
 
 

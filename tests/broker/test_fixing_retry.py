@@ -21,6 +21,7 @@ from jobrunner.view.recorder import sync
 from jobrunner.view.store import Store
 from tests.broker.lab import in_loop, lab
 from tests.support.broker import TestBroker
+from tests.support.eventually import eventually_is
 from tests.support.made import (
     FAILED,
     a_job,
@@ -101,7 +102,7 @@ async def test_letters_that_stay_keep_their_order_whatever_is_taken_from_between
     async with a_client(broker, tmp_path) as (client, store):
         done = await retried(store, client, chosen)
         assert {one.error for one in done.values()} == {None}
-        assert await client.depth(queue_name) == (400, 0)
+        await eventually_is(lambda: client.depth(queue_name), (400, 0))
     left = [job.job.id for job in jobs if job.job.id not in set(chosen)]
     assert [one.id for one in await letters_of(broker, [job.job.id for job in jobs])] == left
 
@@ -120,7 +121,7 @@ async def test_two_retries_at_once_make_one_copy_and_the_other_says_so(
         a_client(broker, tmp_path / "b") as (second, two),
     ):
         answers = await asyncio.gather(retried(one, first, ids), retried(two, second, ids))
-        assert await first.depth(queue_name) == (25, 0)
+        await eventually_is(lambda: first.depth(queue_name), (25, 0))
     for job_id in ids:
         errors = [answer[job_id].error for answer in answers]
         assert sorted(error or "" for error in errors) == ["", "was retried by somebody else, and is queued"]
@@ -166,7 +167,7 @@ async def test_a_dead_job_whose_letter_somebody_purged_returns_from_the_ledger_a
     async with a_client(broker, tmp_path) as (client, store):
         done = await retried(store, client, [job.job.id])
         assert done[job.job.id].note == "its dead letter was gone; queued from the ledger"
-        assert await client.depth(queue_name) == (1, 0)
+        await eventually_is(lambda: client.depth(queue_name), (1, 0))
 
 
 @in_loop
@@ -181,7 +182,7 @@ async def test_a_job_that_goes_on_is_left_alone_and_a_second_letter_of_it_goes(
         await sync(store, broker.parsed, timeout_s=10)
         again = await retried(store, client, [job.job.id])
         assert again[job.job.id].error == "is queued"
-        assert await client.depth(queue_name) == (1, 0)
+        await eventually_is(lambda: client.depth(queue_name), (1, 0))
 
 
 @in_loop

@@ -20,7 +20,7 @@ from jobrunner.broker.publisher import (
 from jobrunner.events import Expired
 from tests.broker.lab import Answers, a_job, delete, in_loop, lab, on_channel, to_queue
 from tests.support.broker import TestBroker
-from tests.support.eventually import eventually_async
+from tests.support.eventually import eventually_async, eventually_is
 from tests.support.proxy import Proxy
 
 
@@ -39,7 +39,7 @@ async def test_a_thousand_publishes_are_confirmed_within_a_window_and_arrive_in_
         assert publisher.in_flight == 999
         assert await answers.all() == [STORED] * 999
         assert publisher.in_flight == 0
-        assert await declare.queue_depth(publisher.connection, queue_name) == (1000, 0)
+        await eventually_is(lambda: declare.queue_depth(publisher.connection, queue_name), (1000, 0))
         consumer = await made.consumer(queue_name)
         for job in jobs[:20]:
             delivery = await made.inbox.delivery()
@@ -205,7 +205,8 @@ async def test_without_an_answer_the_connection_is_given_up_and_all_is_unknown(
         down = await made.inbox.take(ConnectionDown)
         assert down.retry_in_s is not None
         # it was stored: only the answer was lost, which is why the same ids are used again
-        assert await declare.queue_depth(await made.connect(), queue_name) == (4, 0)
+        connection = await made.connect()
+        await eventually_is(lambda: declare.queue_depth(connection, queue_name), (4, 0))
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -225,7 +226,7 @@ async def test_a_cut_in_mid_publish_is_unknown_and_a_second_try_is_stored(
         assert isinstance(await publisher.publish_confirmed(message), Unknown)  # at once, without a connection
         assert (await made.inbox.take(ConnectionUp)).epoch == 2
         assert await publisher.publish_confirmed(message) == STORED
-        assert await declare.queue_depth(publisher.connection, queue_name) == (2, 0)
+        await eventually_is(lambda: declare.queue_depth(publisher.connection, queue_name), (2, 0))
 
 
 @in_loop

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.eventually import eventually
+
 _SCRIPT = Path(sysconfig.get_path("scripts")) / "jobrunner"
 COMMAND = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "jobrunner"]
 ROOT = Path(__file__).parents[2]
@@ -86,3 +88,12 @@ def depth(cli: Commands, queue: str) -> int:
     done = cli.run("--json", "queues", "list", queue, code=None)
     rows = json.loads(done.stdout.splitlines()[0])["queues"]
     return int(rows[0]["ready"]) if rows else 0
+
+
+def has_depth(cli: Commands, queue: str, count: int) -> None:
+    """Until so many messages are ready in it: a quorum queue that is busy counts for a moment as an empty one."""
+
+    def same() -> None:
+        assert depth(cli, queue) == count
+
+    eventually(same)

@@ -40,3 +40,12 @@ async def eventually_async(
             if time.monotonic() >= end:
                 raise
         await asyncio.sleep(max(interval_s, min(1.0, time.monotonic() - began)))
+
+
+async def eventually_is(ask: Callable[[], Awaitable[T]], wanted: T) -> None:
+    """Until that is the answer: a quorum queue that is busy counts for a moment as an empty one."""
+
+    async def same() -> None:
+        assert await ask() == wanted
+
+    await eventually_async(same)
