@@ -114,15 +114,12 @@ def queue_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def make_vhost(broker: TestBroker) -> Iterator[Callable[..., str]]:
-    """Makes an empty virtual host with all rights for the broker's user and gives its URL. Takes some seconds."""
+    """Makes an empty virtual host with all rights for the broker's user and gives its URL. quorum: by default."""
     made: list[str] = []
 
-    def make(*options: str) -> str:
-        name = f"test-{_run}-{next(_numbers)}"
-        broker.ctl("add_vhost", name, *options)
-        made.append(name)
-        broker.ctl("set_permissions", "-p", name, broker.parsed.user, ".*", ".*", ".*")
-        return broker.url.rpartition("/")[0] + f"/{name}"
+    def make(*, quorum: bool = False) -> str:
+        made.append(f"test-{_run}-{next(_numbers)}")
+        return broker.add_vhost(made[-1], quorum=quorum)
 
     yield make
     for name in made:

@@ -56,7 +56,7 @@ def say(url: str, ring: Path, key: str, request: Request) -> None:
 def test_each_may_do_its_part_and_what_a_revoked_key_has_signed_is_dead(
     make_vhost: Callable[..., str], tmp_path: Path, is_pair: bool
 ) -> None:
-    files, url = rings(tmp_path, is_pair=is_pair), make_vhost("--default-queue-type", "quorum")
+    files, url = rings(tmp_path, is_pair=is_pair), make_vhost(quorum=True)
     cli = Commands(tmp_path, {"JOBRUNNER_URL": url} | as_(files, "operator"))
     producer = as_(files, "producer")
     witness, gate = tmp_path / "witness", tmp_path / "gate"

@@ -48,7 +48,7 @@ async def test_the_first_jobs_of_a_new_broker_may_be_thousands(make_vhost: Calla
         for _ in range(3000):
             yield job(queue_name)
 
-    async with Client(parse_url(make_vhost("--default-queue-type", "quorum"))) as client:
+    async with Client(parse_url(make_vhost(quorum=True))) as client:
         await client.enqueue_many(jobs(), lambda _, answer: answers.append(answer))
     assert answers == [None] * 3000
 

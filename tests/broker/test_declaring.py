@@ -52,7 +52,7 @@ async def write_on(broker: TestBroker, path: str, text: str) -> None:
 async def test_declared_twice_and_imported_there_is_the_same_each_time(
     broker: TestBroker, make_vhost: Callable[..., str]
 ) -> None:
-    by_amqp, by_import = (make_vhost("--default-queue-type", "quorum") for _ in range(2))
+    by_amqp, by_import = (make_vhost(quorum=True) for _ in range(2))
     everything = topology.everything([topology.DEFAULT_QUEUE])
     async with lab(by_amqp) as made:
         connection = await made.connect()
@@ -155,9 +155,7 @@ async def test_a_queue_that_someone_else_made_is_used_as_it_is(
 def plain_vhost(broker: TestBroker) -> Any:
     """A virtual host whose queues are classic unless they say otherwise."""
     name = f"plain-{time.time_ns()}"
-    broker.ctl("add_vhost", name)
-    broker.ctl("set_permissions", "-p", name, broker.parsed.user, ".*", ".*", ".*")
-    yield broker.url.rpartition("/")[0] + f"/{name}"
+    yield broker.add_vhost(name, quorum=False)
     broker.ctl("delete_vhost", name)
 
 
@@ -190,7 +188,7 @@ async def test_depth_counts_what_is_ready_and_who_consumes(broker: TestBroker, q
 async def test_the_way_through_the_ladder_is_made_once_and_remembered(
     make_vhost: Callable[..., str], queue_name: str
 ) -> None:
-    async with lab(make_vhost("--default-queue-type", "quorum")) as made:
+    async with lab(make_vhost(quorum=True)) as made:
         publisher = await made.publisher()
         connection = publisher.connection
         await places.ensure_ladder(connection, queue_name)  # neither queue nor ladder nor anything else is there

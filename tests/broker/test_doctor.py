@@ -51,7 +51,7 @@ def names_of_all(broker: TestBroker, vhost: str) -> set[str]:
 async def test_it_changes_nothing_but_with_fix_and_then_all_is_well(
     broker: TestBroker, make_vhost: Callable[..., str]
 ) -> None:
-    url = parse_url(make_vhost("--default-queue-type", "quorum"))
+    url = parse_url(make_vhost(quorum=True))
     found = await examine(url)
     assert errors(found) == []
     assert "nothing is declared yet" in found["entities"].text
@@ -94,7 +94,7 @@ def text_of(url: BrokerUrl) -> str:
 async def test_what_is_missing_or_different_is_named_with_its_fix(
     make_vhost: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = parse_url(make_vhost("--default-queue-type", "quorum"))
+    url = parse_url(make_vhost(quorum=True))
     async with lab(text_of(url)) as made:
         connection = await made.connect()
         await create(connection, topology.DEFAULT_QUEUE)
@@ -174,7 +174,7 @@ async def test_a_broker_that_takes_nothing_is_told_within_seconds(broker: TestBr
 
 
 def test_what_a_stopped_doctor_leaves_behind_the_audit_removes(make_vhost: Callable[..., str], tmp_path: Path) -> None:
-    url = make_vhost("--default-queue-type", "quorum")
+    url = make_vhost(quorum=True)
 
     async def leave() -> None:
         async with lab(url) as made:
@@ -239,7 +239,7 @@ async def test_a_broker_that_goes_away_in_the_midst_is_told_not_raised(
 def test_the_management_api_tells_of_policies_that_drop_messages(
     broker: TestBroker, make_vhost: Callable[..., str]
 ) -> None:
-    url = parse_url(make_vhost("--default-queue-type", "quorum"))
+    url = parse_url(make_vhost(quorum=True))
     if not isinstance(broker, Container):  # the private node has no plugins
         _, check = asyncio.run(told_by(url, "http://127.0.0.1:1"))
         assert check.level == "unknown"

@@ -47,7 +47,7 @@ def test_list_status_and_audit_agree_with_what_has_run(
     make_vhost: Callable[..., str], queue_name: str, tmp_path: Path
 ) -> None:
     # a virtual host of its own: the audit is of all that is in one
-    url = make_vhost("--default-queue-type", "quorum")
+    url = make_vhost(quorum=True)
     witness = tmp_path / "witness"
     here = Commands(tmp_path, {"JOBRUNNER_URL": url})
     args = ("-q", queue_name, "-p", "2", "--allow-commands", "--log-level", "warning")

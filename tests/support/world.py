@@ -54,10 +54,8 @@ def chat(count, every):
 @contextmanager
 def own_vhost(broker: TestBroker, name: str) -> Iterator[str]:
     """The URL of a virtual host that nobody else uses."""
-    broker.ctl("add_vhost", name, "--default-queue-type", "quorum")
     try:
-        broker.ctl("set_permissions", "-p", name, broker.parsed.user, ".*", ".*", ".*")
-        yield broker.url.rpartition("/")[0] + f"/{name}"
+        yield broker.add_vhost(name, quorum=True)
     finally:
         broker.ctl("delete_vhost", name)
 
