@@ -294,7 +294,18 @@ def available(kind: str) -> bool:
 
 
 def make(kind: str) -> TestBroker:
-    """A running broker of this kind. Call `remove` in the end."""
+    """A running broker of this kind. Call `remove` in the end.
+
+    A start that fails is tried once more: something else may have taken the port between its choice and its use.
+    """
+    try:
+        return _started(kind)
+    except Exception as exc:  # noqa: BLE001 - whatever it was, it shows itself again
+        print(f"a broker of kind {kind} did not start: {exc!r}")
+        return _started(kind)
+
+
+def _started(kind: str) -> TestBroker:
     match kind:
         case "local":
             return LocalNode()
