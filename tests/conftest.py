@@ -72,6 +72,15 @@ def _brokers() -> Iterator[dict[tuple[str, str], TestBroker]]:
         one.remove()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _short_ledger(_brokers: dict[tuple[str, str], TestBroker]) -> Iterator[None]:
+    """What a file has told the ledger goes with it: each new view would read all of it again, in every later test."""
+    yield
+    for (use, kind), one in _brokers.items():
+        if use == "shared" and kind != "url":
+            one.forget()
+
+
 def _a_broker(request: pytest.FixtureRequest, use: str) -> TestBroker:
     kind = getattr(request, "param", None) or brokers.session_kinds()[0]
     if kind == "local" and not brokers.available("local") and brokers.docker_answers():

@@ -103,14 +103,17 @@ async def test_a_view_knows_what_was_confirmed_before_it_was_asked(broker: TestB
 
 
 @in_loop
-async def test_a_long_ledger_is_read_whole_and_says_how_far_it_is(broker: TestBroker, tmp_path: Path) -> None:
+async def test_a_long_ledger_is_read_whole_and_says_how_far_it_is(
+    make_vhost: Callable[..., str], tmp_path: Path
+) -> None:
+    url = make_vhost()
     told = some(30_000)
     seen: list[tuple[int, float | None]] = []
-    async with lab(broker.url) as made:
+    async with lab(url) as made:
         await declare_ledger(made)
         await publish(made, told)
         with Store.open(tmp_path / "view") as store:
-            await sync(store, broker.parsed, timeout_s=PATIENCE_S, on_progress=lambda *step: seen.append(step))
+            await sync(store, parse_url(url), timeout_s=PATIENCE_S, on_progress=lambda *step: seen.append(step))
             assert ids_of(told) <= known(store)
             assert store.holes == []
     assert [records for records, _ in seen] == sorted(records for records, _ in seen)
@@ -196,18 +199,21 @@ async def test_what_retention_took_before_it_was_seen_is_marked_as_a_hole(
 
 
 @in_loop
-async def test_two_at_once_on_one_file_tell_what_a_new_view_tells(broker: TestBroker, tmp_path: Path) -> None:
+async def test_two_at_once_on_one_file_tell_what_a_new_view_tells(
+    make_vhost: Callable[..., str], tmp_path: Path
+) -> None:
+    url = make_vhost()
     told = some(4_000)
-    async with lab(broker.url) as made:
+    async with lab(url) as made:
         await declare_ledger(made)
         with Store.open(tmp_path / "view") as one, Store.open(tmp_path / "view") as other:
             publishing = asyncio.create_task(publish(made, told))
             for _ in range(3):
-                await asyncio.gather(*(sync(store, broker.parsed, timeout_s=PATIENCE_S) for store in (one, other)))
+                await asyncio.gather(*(sync(store, parse_url(url), timeout_s=PATIENCE_S) for store in (one, other)))
             await publishing
-            await asyncio.gather(*(sync(store, broker.parsed, timeout_s=PATIENCE_S) for store in (one, other)))
+            await asyncio.gather(*(sync(store, parse_url(url), timeout_s=PATIENCE_S) for store in (one, other)))
             assert ids_of(told) <= known(one)
-            assert everything(one) == everything(other) == await rebuilt(broker.parsed, tmp_path / "anew")
+            assert everything(one) == everything(other) == await rebuilt(parse_url(url), tmp_path / "anew")
 
 
 DYING = """
@@ -234,21 +240,22 @@ with Store.open(Path(sys.argv[1])) as store:
 
 @in_loop
 async def test_a_process_killed_in_the_middle_of_a_fold_leaves_a_view_that_goes_on(
-    broker: TestBroker, tmp_path: Path
+    make_vhost: Callable[..., str], tmp_path: Path
 ) -> None:
+    url = make_vhost()
     told = some(10_000)
     path = tmp_path / "view"
-    async with lab(broker.url) as made:
+    async with lab(url) as made:
         await declare_ledger(made)
         await publish(made, told)
-        died = subprocess.run([sys.executable, "-c", DYING, str(path), broker.url], check=False, timeout=60)  # noqa: ASYNC221
+        died = subprocess.run([sys.executable, "-c", DYING, str(path), url], check=False, timeout=60)  # noqa: ASYNC221
         assert died.returncode == -signal.SIGKILL
         with Store.open(path) as store:
             before = len(known(store))
-            await sync(store, broker.parsed, timeout_s=PATIENCE_S)
+            await sync(store, parse_url(url), timeout_s=PATIENCE_S)
             assert 0 < before < len(known(store))
             assert ids_of(told) <= known(store)
-            assert everything(store) == await rebuilt(broker.parsed, tmp_path / "anew")
+            assert everything(store) == await rebuilt(parse_url(url), tmp_path / "anew")
 
 
 @in_loop

@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pika
+
+from jobrunner.broker.topology import LEDGER
 from jobrunner.config import BrokerUrl, parse_url
 from jobrunner.local import container, files, lifecycle, node, probe
 from jobrunner.statedir import process_alive
@@ -68,6 +71,11 @@ class TestBroker(ABC):
             f"ok = rabbit_auth_backend_internal:set_permissions({rights}).",
         )
         return self.url.rpartition("/")[0] + f"/{name}"
+
+    def forget(self) -> None:
+        """Remove the ledger; the next worker makes it anew."""
+        with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
+            connection.channel().queue_delete(LEDGER)
 
     @abstractmethod
     def stop(self) -> None:
