@@ -24,6 +24,9 @@ _run = uuid4().hex[:6]
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "docker: needs a Docker engine; left out where none answers")
     signal.signal(signal.SIGTERM, _end_in_order)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # as a shell's background jobs have it, which hand it on: no command of a test would hear its Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _end_in_order(_number: int, _frame: FrameType | None) -> None:
