@@ -18,6 +18,13 @@ from jobrunner.view.tail import Tail, last_record
 
 SKEW_S: Final = 60.0
 """The ledger is read from a time by the broker's clock, and its records tell of their own: so much may lie between."""
+SURE_S: Final = 10.0
+"""How long a record is waited for that must come: a busy broker takes its time. Only a clock that is wrong by less than
+the above makes it not come."""
+
+UNSURE_S: Final = 1.0
+"""The same for one that need not."""
+
 AGAIN_S: Final = 1.0
 """Between two looks for a ledger that is not there."""
 
@@ -62,15 +69,16 @@ async def recorded(settings: Settings, start: float) -> AsyncGenerator[Record]:
     await connection.connect_once()
     try:
         last = await last_record(connection, timeout_s)
-        if last is None or _at(last, begun) < start - SKEW_S:
+        if last is None or (last_at := _at(last, begun)) < start - SKEW_S:
             return
+        patience_s = SURE_S if last_at >= start else UNSURE_S
         with Tail(connection, datetime.fromtimestamp(start, UTC), timeout_s) as tail:
-            is_over = await tail.first() is None
-            while not is_over:
-                is_over = await tail.reach_end()
+            is_over = False
+            while not is_over and await tail.more(patience_s):
+                await tail.reach_end()
                 for record in tail.take():
                     yield record
-                    is_over |= _at(record, begun) > begun  # others write faster than this is read
+                    is_over |= record.offset >= last.offset
     except Missing:
         return
     finally:

@@ -98,9 +98,9 @@ class Tail:
     def _timed_out(self) -> BrokerTimeout:
         return BrokerTimeout(address=self._connection.url.address, timeout=format_duration(self._timeout_s))
 
-    async def more(self) -> None:
-        """Wait for records, for ever."""
-        await self._until(self._has_some, None)
+    async def more(self, timeout_s: float | None = None) -> bool:
+        """Wait for records, so long or for ever. Whether there are any."""
+        return await self._until(self._has_some, timeout_s)
 
     async def reach_end(self) -> bool:
         """Wait for the broker's answer behind all that it had to deliver, or until a batch is full. Whether the end of
@@ -138,7 +138,8 @@ class Tail:
 async def last_record(connection: Connection, timeout_s: float) -> Record | None:
     """The last record of the ledger at this moment; None for an empty one. Raises: Missing, JobrunnerError."""
     with Tail(connection, "last", timeout_s) as tail:
-        if await tail.first() is None:
+        # a ledger begins with a record, so that none is a rare thing, and worth a second look at a busy broker
+        if await tail.first() is None and await tail.first() is None:
             return None
         await tail.reach_end()
         return tail.take()[-1]
