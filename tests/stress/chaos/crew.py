@@ -12,16 +12,28 @@ from pathlib import Path
 
 from tests.stress.chaos.notes import Notes
 from tests.support.command import COMMAND, ROOT
-from tests.support.proxy import Proxy
+from tests.support.proxy import Lane, Proxy
 
 PROCS = 2
 JOBS = Path(__file__).parent / "jobs.py"
 MUTANTS = ROOT / "tests" / "stress" / "mutants"
 READY_S = 60.0
+ACK = b"\x00\x3c\x00\x50"
+"""Class and method of `basic.ack`. From the broker it is the confirm of a publish."""
 
 
 class Wire(Proxy):
-    """A proxy that bears a broker that is not there."""
+    """A proxy that bears a broker that is not there. confirms: while it is not set, none passes; all else does."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.confirms = asyncio.Event()
+        self.confirms.set()
+
+    async def _pass_on(self, lane: Lane, data: bytes, sink: asyncio.StreamWriter) -> None:
+        if lane is self.lanes["down"] and ACK in data:
+            await self.confirms.wait()
+        await super()._pass_on(lane, data, sink)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -70,12 +82,12 @@ class Member:
 class Crew:
     """Two workers, two producers, one stranger. notes: who was started when, under which pid, how it ended."""
 
-    def __init__(self, folder: Path, seed: int, notes: Notes, *, mutant: str | None = None, rate: float = 8.0) -> None:
+    def __init__(self, folder: Path, seed: int, notes: Notes, *, mutant: str | None, lost_after: str) -> None:
         self.folder = folder
         self.seed = seed
         self.notes = notes
         self.mutant = mutant
-        self.rate = rate
+        self.lost_after = lost_after
         self.workers: list[Member] = []
         self.producers: list[Member] = []
         self.random = random.Random(f"crew {seed}")
@@ -93,14 +105,14 @@ class Crew:
         folder.mkdir()
         (folder / "chaos_jobs.py").write_text(JOBS.read_text())
         command = [*COMMAND, "worker", "-p", str(PROCS), "-q", "main", "-q", "doomed", "-A", "chaos_jobs"]
-        command += ["--name", name, "--grace", "5s", "--log-format", "json"]
+        command += ["--name", name, "--grace", "5s", "--log-format", "json", "--lost-after", self.lost_after]
         path = f"{MUTANTS / self.mutant}:{folder}:{ROOT}" if self.mutant else f"{folder}:{ROOT}"
         env = self.env | {"JOBRUNNER_URL": url, "JOBRUNNER_STATE_DIR": str(folder / "state"), "PYTHONPATH": path} | more
         self.workers.append(Member(name, command, folder, env))
 
-    def add_producer(self, name: str, module: str, url: str, rate: float) -> None:
+    def add_producer(self, name: str, module: str, url: str, *args: str) -> None:
         command = [sys.executable, "-m", f"tests.stress.chaos.{module}", url]
-        self.producers.append(Member(name, [*command, str(rate)], ROOT, self.env))
+        self.producers.append(Member(name, [*command, *args], ROOT, self.env))
 
     def start(self, members: list[Member]) -> None:
         for member in members:

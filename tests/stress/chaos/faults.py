@@ -76,7 +76,7 @@ def _all(field: Field, **more: object) -> dict[str, object]:
     return {"scope": field.everyone, "most": PROCS * len(field.everyone) + LADDER} | more
 
 
-def _one(worker: Member, **more: object) -> dict[str, object]:
+def one(worker: Member, **more: object) -> dict[str, object]:
     return {"scope": [worker.name], "most": PROCS} | more
 
 
@@ -201,7 +201,7 @@ async def ack_timeout(field: Field) -> dict[str, object]:
 def _wire(field: Field) -> tuple[Wire, dict[str, object]]:
     name = field.random.choice(list(field.wires))
     worker = next((worker for worker in field.crew.workers if worker.name == name), None)
-    return field.wires[name], _one(worker, wire=name) if worker else {"scope": [], "most": 0, "wire": name}
+    return field.wires[name], one(worker, wire=name) if worker else {"scope": [], "most": 0, "wire": name}
 
 
 @_fault(OTHER)
@@ -289,7 +289,7 @@ async def worker_killed(field: Field) -> dict[str, object]:
     worker = field.worker()
     if worker.lives:
         os.kill(worker.pid, signal.SIGKILL)
-    return _one(worker)
+    return one(worker)
 
 
 @_fault(OTHER)
@@ -305,7 +305,7 @@ async def worker_killed_at_point(field: Field) -> dict[str, object]:
         await asyncio.sleep(0.1)
         if worker.starts > starts + 1:
             break
-    return _one(worker, most=PROCS * 2, point=point)
+    return one(worker, most=PROCS * 2, point=point)
 
 
 @_fault(OTHER)
@@ -316,7 +316,7 @@ async def worker_killed_settling(field: Field) -> dict[str, object]:
     if worker.lives:
         os.kill(worker.pid, signal.SIGKILL)
     await field.last(5, 8)
-    return _one(worker, most=PROCS * 2)
+    return one(worker, most=PROCS * 2)
 
 
 @_fault(OTHER)
@@ -329,14 +329,14 @@ async def child_killed_in_frame(field: Field) -> dict[str, object]:
     await field.last(6, 10)
     if worker.lives:
         os.kill(worker.pid, signal.SIGKILL)
-    return _one(worker, most=40)
+    return one(worker, most=40)
 
 
 @_fault(OTHER)
 async def worker_stopped(field: Field) -> dict[str, object]:
     worker = field.worker()
     if not worker.lives:
-        return _one(worker)
+        return one(worker)
     pid = worker.pid
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -344,7 +344,7 @@ async def worker_stopped(field: Field) -> dict[str, object]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-    return _one(worker)
+    return one(worker)
 
 
 @_fault(OTHER)
@@ -352,7 +352,7 @@ async def worker_terminated(field: Field) -> dict[str, object]:
     """SIGTERM; every second time again, before its grace is over."""
     worker = field.worker()
     if not worker.lives:
-        return _one(worker)
+        return one(worker)
     pid, starts = worker.pid, worker.starts
     os.kill(pid, signal.SIGTERM)
     twice = field.random.random() < 0.5
@@ -364,21 +364,21 @@ async def worker_terminated(field: Field) -> dict[str, object]:
         await asyncio.sleep(0.1)
         if worker.starts > starts:
             break
-    return _one(worker, twice=twice)
+    return one(worker, twice=twice)
 
 
 async def _child(field: Field, number: int) -> dict[str, object]:
     worker = field.worker()
     pids = worker.children() if worker.lives else []
     if not pids:
-        return _one(worker, most=0)
+        return one(worker, most=0)
     pid = field.random.choice(pids)
     os.kill(pid, number)
     if number == signal.SIGSTOP:
         await field.last(3, 30)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-    return _one(worker, most=1, child=pid)
+    return one(worker, most=1, child=pid)
 
 
 @_fault(OTHER)
@@ -404,7 +404,7 @@ async def app_broken(field: Field) -> dict[str, object]:
         await field.last(3, 8)
     finally:
         app.write_text(good)
-    return _one(worker)
+    return one(worker)
 
 
 @_fault(OTHER)
@@ -412,7 +412,7 @@ async def no_files(field: Field) -> dict[str, object]:
     """A worker that can open no file, while its connection is cut and a child dies."""
     worker = field.worker()
     if not worker.lives:
-        return _one(worker)
+        return one(worker)
     pid = worker.pid
     old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, old[1]))
@@ -424,7 +424,7 @@ async def no_files(field: Field) -> dict[str, object]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
-    return _one(worker, most=PROCS + 1)
+    return one(worker, most=PROCS + 1)
 
 
 @_fault(OTHER)
@@ -439,7 +439,7 @@ async def clock_jump(field: Field) -> dict[str, object]:
     finally:
         clock.write_text("+0")
         await asyncio.sleep(2)
-    return _one(worker, most=0, offset=offset)
+    return one(worker, most=0, offset=offset)
 
 
 @_fault(OTHER)

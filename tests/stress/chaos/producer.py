@@ -1,8 +1,8 @@
 """A producer of a chaos run: it notes what it is about to enqueue before each publish, and what it was told after.
 
-    python -m tests.stress.chaos.producer URL LEDGER SEED RATE
+    python -m tests.stress.chaos.producer URL LEDGER SEED RATE [KIND]
 
-Ends at SIGTERM, after the answer to what is under way.
+KIND: all jobs are of that one. Ends at SIGTERM, after the answer to what is under way.
 """
 
 import asyncio
@@ -34,8 +34,9 @@ KINDS = {
     "big": (0.008, 0.0, 0.0),
     "delayed": (0.025, 0.0, 0.01),
     "hog": (0.005, 0.0, 0.0),
+    "steady": (0.0, 2.5, 3.5),
 }
-"""kind: share, shortest and longest run in seconds."""
+"""kind: share, shortest and longest run in seconds. Without a share: only where it is asked for."""
 
 QUEUES = {"main": 0.93, "doomed": 0.07}
 TIMEOUT_S = 8.0
@@ -44,11 +45,12 @@ TIMEOUT_S = 8.0
 class Producer:
     """Enqueues singly and in batches, and sends again half of what was not confirmed."""
 
-    def __init__(self, url: str, notes: Notes, seed: str, rate: float) -> None:
+    def __init__(self, url: str, notes: Notes, seed: str, rate: float, kind: str | None) -> None:
         self.url = parse_url(url, origin="the command line")
         self.notes = notes
         self.random = random.Random(seed)
         self.rate = rate
+        self.kind = kind
         self.stopped = asyncio.Event()
         self.unknown: list[Envelope] = []
 
@@ -95,7 +97,7 @@ class Producer:
             await self.rest(0.3)
 
     def make(self) -> Envelope:
-        kind = self.random.choices(list(KINDS), [share for share, _, _ in KINDS.values()])[0]
+        kind = self.kind or self.random.choices(list(KINDS), [share for share, _, _ in KINDS.values()])[0]
         seconds = round(self.random.uniform(*KINDS[kind][1:]), 4)
         queue = self.random.choices(list(QUEUES), list(QUEUES.values()))[0]
         limits = {"timeout_s": 1.0, "max_attempts": 1} if kind == "timeout" else {}
@@ -118,8 +120,8 @@ class Producer:
 
 
 async def main() -> None:
-    url, ledger, seed, rate = sys.argv[1:]
-    producer = Producer(url, Notes(Path(ledger)), seed, float(rate))
+    url, ledger, seed, rate, *kind = sys.argv[1:]
+    producer = Producer(url, Notes(Path(ledger)), seed, float(rate), kind[0] if kind else None)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, producer.stopped.set)
     await producer.run()
 

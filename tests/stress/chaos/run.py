@@ -7,6 +7,7 @@ Prints the seed first, then each fault, then the figures. Exit 0: every invarian
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -18,9 +19,15 @@ from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
-from tests.stress.chaos import checker, evidence, faults
+from jobrunner.client import Client
+from jobrunner.config import parse_url
+from jobrunner.errors import JobrunnerError
+from jobrunner.fixing.looking import SEEN_TO_MOVE, look
+from jobrunner.fixing.repairing import Repairer
+from tests.stress.chaos import checker, evidence, faults, notes
 from tests.stress.chaos.case import Verdict
 from tests.stress.chaos.crew import Crew, Wire, left_behind, size_of
+from tests.stress.chaos.directed import DIRECTED
 from tests.stress.chaos.faults import BROKER, OTHER, Fault, Field
 from tests.stress.chaos.notes import Notes
 from tests.support import broker as brokers
@@ -30,8 +37,12 @@ EMPTY_S = 12.0
 """How long all queues must look empty: RabbitMQ counts what quorum queues hold once in five seconds."""
 
 LONG_S = 3600.0
+TWICE = 2
+"""How often the situation of a directed fault must have come about, or the run says nothing of it."""
+
 WORKERS = ("alpha", "beta")
-EMPTY = ("main", "doomed", "jobrunner.v1.unrouted")
+UNROUTED = "jobrunner.v1.unrouted"
+EMPTY = ("main", "doomed", UNROUTED)
 
 
 def options() -> argparse.Namespace:
@@ -40,9 +51,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--gap", type=float, default=5.0, help="mean seconds between two faults of a lane")
     parser.add_argument("--rate", type=float, default=8.0, help="jobs a second of each of the two producers")
+    parser.add_argument("--kind", help="all jobs are of this one kind, see producer.py")
+    parser.add_argument("--lost-after", default="15s", help="the workers' own option")
     parser.add_argument("--mutant", help="a folder in tests/stress/mutants: the workers are broken on purpose")
     parser.add_argument("--broker", default="local", help="or rabbitmq-4, in a container")
-    parser.add_argument("--only", default="", help="faults by name, separated by commas")
+    parser.add_argument("--only", default="", help="faults by name, separated by commas; those of directed.py too")
     parser.add_argument("--drain", type=float, default=DRAIN_S, help="longest wait for the last job")
     parser.add_argument("--keep", type=Path, help="where the evidence stays")
     return parser.parse_args()
@@ -61,12 +74,14 @@ class Chaos:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.broker = brokers.make(chosen.broker)
         self.wires = {name: Wire(self.broker.url) for name in (*WORKERS, "producers")}
-        self.crew = Crew(self.folder, chosen.seed, Notes(self.folder / "starts"), mutant=chosen.mutant)
+        starts = Notes(self.folder / "starts")
+        self.crew = Crew(self.folder, chosen.seed, starts, mutant=chosen.mutant, lost_after=chosen.lost_after)
         self.notes = Notes(self.folder / "faults")
         self.cgroup = _cgroup()
         self.began = time.monotonic()
         self.sizes: dict[str, tuple[int, dict[str, int]]] = {}
         self.wanted: dict[str, int] = {}
+        self.put_back = 0
 
     async def run(self) -> Verdict:
         for wire in self.wires.values():
@@ -91,9 +106,10 @@ class Chaos:
             worker = self.crew.workers[-1]
             worker.env |= faults.clock_env(worker.folder)
         url = self.wires["producers"].url
-        self.crew.add_producer("first", "producer", url, self.chosen.rate)
-        self.crew.add_producer("second", "producer", url, self.chosen.rate)
-        self.crew.add_producer("stranger", "hostile", url, 1.0)
+        kind = [self.chosen.kind] if self.chosen.kind else []
+        self.crew.add_producer("first", "producer", url, str(self.chosen.rate), *kind)
+        self.crew.add_producer("second", "producer", url, str(self.chosen.rate), *kind)
+        self.crew.add_producer("stranger", "hostile", url, "1.0")
 
     async def _all_ready(self) -> None:
         """Until both workers have said so; their sizes then are the measure of growth."""
@@ -112,7 +128,7 @@ class Chaos:
         if self.cgroup is None:
             say("left out: a memory cgroup cannot be made here: the greedy jobs kill themselves")
         only = set(filter(None, self.chosen.only.split(",")))
-        unknown = only - BROKER.keys() - OTHER.keys()
+        unknown = only - BROKER.keys() - OTHER.keys() - DIRECTED.keys()
         if unknown:
             sys.exit(f"no such fault: {', '.join(sorted(unknown))}")
         end = time.monotonic() + self.chosen.seconds
@@ -129,7 +145,9 @@ class Chaos:
             {name: fault for name, fault in table.items() if name not in absent and (not only or name in only)}
             for table in (BROKER, OTHER)
         ]
-        self.wanted = dict.fromkeys(chain(*lanes), _least(self.chosen.seconds))
+        directed = {name: fault for name, fault in DIRECTED.items() if name in only}
+        self.wanted = dict.fromkeys(chain(*lanes), _least(self.chosen.seconds)) | dict.fromkeys(directed, TWICE)
+        lanes.append(directed)
         await asyncio.gather(*(self._lane(number, lane, field, end) for number, lane in enumerate(lanes) if lane))
         await asyncio.sleep(max(0.0, end - time.monotonic()))
 
@@ -147,9 +165,10 @@ class Chaos:
             start = time.monotonic()
             note = await lane[name](field)
             now = time.monotonic()
-            self.notes.write(kind=name, start=start, end=now, **note)
+            kind = name if note.pop("happened", True) else f"{name}_missed"
+            self.notes.write(kind=kind, start=start, end=now, **note)
             told = {key: value for key, value in note.items() if key != "most"}
-            say(f"{start - self.began:7.1f} s  {name} {now - start:.1f} s  {told}")
+            say(f"{start - self.began:7.1f} s  {kind} {now - start:.1f} s  {told}")
 
     # --- afterwards -------------------------------------------------------------------------------------------------
 
@@ -162,12 +181,30 @@ class Chaos:
         await self._mend()
         empty_since = began = time.monotonic()
         while (now := time.monotonic()) - began < self.chosen.drain:
-            if any((await self._depths()).values()):
+            depths = await self._depths()
+            if any(depths.values()):
                 empty_since = now
+                if depths.get(UNROUTED):
+                    await self._put_back()
             elif now - empty_since >= EMPTY_S:
                 return True
             await asyncio.sleep(1)
         return False
+
+    async def _put_back(self) -> None:
+        """What came due while its queue was deleted waits until somebody says `jobrunner audit --repair`. Of that only
+        this part is done here, so that a lost job stays lost; and only where a queue was deleted.
+        """
+        if not any(fault.get("deleted") for fault in notes.read(self.folder / "faults")):
+            return
+        url = parse_url(self.broker.url, origin="the chaos run")
+        with contextlib.suppress(JobrunnerError):
+            async with Client(url) as client:
+                repairer = Repairer(None, client)  # type: ignore[arg-type]  # it reads no ledger for this
+                await look(client.connection, UNROUTED, repairer._route, seen=SEEN_TO_MOVE)
+                moved = sum(one.is_good for one in repairer.told)
+                self.put_back += moved
+                say(f"{moved} messages came when their queue was away, and are put back")
 
     async def _mend(self) -> None:
         """RabbitMQ 3.10 may forget what a queue held that was made again just before it was killed; nobody can use that
@@ -212,6 +249,7 @@ class Chaos:
         found.sizes = sizes
         found.wanted = self.wanted
         verdict = checker.check(found)
+        verdict.figures |= {"put_back_from_unrouted": self.put_back}
         verdict.blame("I8 a worker does not end", slow)
         if not drained:
             verdict.blame("I8 the queues did not drain", [f"within {self.chosen.drain:g} s"])
