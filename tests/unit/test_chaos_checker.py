@@ -277,3 +277,11 @@ def test_a_second_end_as_poison_takes_five_faults(faults: int, reason: str, pass
     evidence.events.append({"kind": "dead", "id": "job0", "error": {"reason": reason}})
     evidence.dead.append({"id": "job0"})
     assert check(evidence).passed is passes
+
+
+def test_a_fault_long_ago_explains_a_second_run_only_where_it_says_that_it_reaches_so_far() -> None:
+    evidence = honest()
+    evidence.faults[0] |= {"start": -100.0, "end": -100.0}
+    assert any(text.startswith("I6 ") for text in check(evidence).violations)
+    evidence.faults[0]["reach"] = 180.0
+    assert not any(text.startswith("I6 ") for text in check(evidence).violations)

@@ -21,7 +21,7 @@ EXCUSED = ("crash", "poison")
 
 REACH_S = 85.0
 """How long after its end a fault can still make a job run again: two heartbeats, 30 s until the next try to connect,
-and the broker's own resend of a dead letter."""
+and the broker's own resend of a dead letter. A fault may say that it reaches further."""
 
 OVERLAP_S = 2.0
 RECOVERY_P99_S = 15.0
@@ -112,7 +112,7 @@ def _explain(case: Case, extra: list[tuple[Run, list[Run]]]) -> tuple[list[Run],
             index
             for index, fault in enumerate(case.evidence.faults)
             if room[index] > 0
-            and fault["start"] <= run.start <= fault["end"] + REACH_S
+            and fault["start"] <= run.start <= fault["end"] + fault.get("reach", REACH_S)
             and any(before.worker in fault["scope"] for before in earlier)
         ]
         if fitting:

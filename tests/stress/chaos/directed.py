@@ -16,6 +16,9 @@ from tests.stress.chaos.faults import Fault, Field, one
 STEP_S = 20.0
 """Longest wait for one step. Less than 30 s, after which a worker gives up on a confirm."""
 
+REACH_S = 180.0
+"""The queue is kept full here: a job that must run again waits in the ladder, as always, and then behind others."""
+
 
 async def confirm_after_next_job(field: Field) -> dict[str, object]:
     """A run ends whose channel is gone, and its confirm comes when the next job is on the new channel: the tag of both
@@ -41,7 +44,7 @@ async def confirm_after_next_job(field: Field) -> dict[str, object]:
     happened = bool(settled) and worker.lives and bool((second - first) & _open(_lines(witness, worker.pid)))
     if worker.lives:
         os.kill(worker.pid, signal.SIGKILL)
-    return one(worker, most=PROCS * 3, happened=happened)
+    return one(worker, most=PROCS * 3, happened=happened, reach=REACH_S)
 
 
 DIRECTED: dict[str, Fault] = {confirm_after_next_job.__name__: confirm_after_next_job}
