@@ -83,13 +83,13 @@ def test_what_is_to_run_after_a_map_runs_once_though_starter_and_workers_are_kil
     members = cli.folder / "members"
     settings = ("-q", queue_name, "-p", "2", "--lost-after", "1s")
     with WorkerProcess(cli, *settings) as first:
-        line = ("-q", queue_name, "--run", queue_name, "--then", f"tasks:slow {witness} 0", "--range", "1-200")
-        starter = cli.start("map", *line, "tasks:slow", str(members), "0.02", "{}")
+        line = ("-q", queue_name, "--run", queue_name, "--then", f"tasks:slow {witness} 0", "--range", "1-300")
+        starter = cli.start("map", *line, "tasks:slow", str(members), "0.05", "{}")
         wait_for_start(members, 2)
         (waiting,) = cli.json("list", "state:waiting", f"queue:{queue_name}")["jobs"]
 
         def sealed() -> None:
-            assert "of 200 have ended" in cli.json("show", "--why", waiting["id"])["why"]["text"]
+            assert "of 300 have ended" in cli.json("show", "--why", waiting["id"])["why"]["text"]
 
         eventually(sealed, 60)
         starter.kill()
@@ -100,7 +100,7 @@ def test_what_is_to_run_after_a_map_runs_once_though_starter_and_workers_are_kil
                 second.kill()
                 cli.run("wait", waiting["id"], "--timeout", "90s", timeout_s=100)
     assert starts(witness) == 1
-    assert cli.json("list", f"run:{queue_name}", "state:succeeded", "--limit", "1")["total"] == 200
+    assert cli.json("list", f"run:{queue_name}", "state:succeeded", "--limit", "1")["total"] == 300
 
 
 def test_which_end_of_a_map_is_waited_for(cli: Commands, queue_name: str) -> None:
