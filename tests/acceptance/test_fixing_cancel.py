@@ -102,15 +102,16 @@ def _assert_gone(pids: list[int]) -> None:
 
 def test_another_signal_is_sent_and_one_that_ignores_it_is_killed_later(home: Home, queue_name: str) -> None:
     with home.worker("-q", queue_name, "-A", "tasks"):
-        job_id = enqueue(home, queue_name, "tasks:stubborn", "ready")
-        written(home.folder / "ready")
-        soon = json.loads(home.run("cancel", job_id, "--signal", "int", "--wait", "2s", "--json").stdout)
-        assert soon["jobs"][0]["outcome"] == "pending"
-        assert soon["jobs"][0]["text"].startswith("pending: it is still running on worker ")
-        late = home.run("cancel", job_id, "--wait", "60s", "--json")
+        first, second = (enqueue(home, queue_name, "tasks:stubborn", ready) for ready in ("ready-1", "ready-2"))
+        written(home.folder / "ready-1")
+        late = home.run("cancel", first, "--signal", "int", "--wait", "60s", "--json")
         (job,) = json.loads(late.stdout)["jobs"]
         assert (late.returncode, job["outcome"], job["signal"]) == (0, "killed", "SIGKILL")
         assert 4 < job["took_s"] < 30
+        written(home.folder / "ready-2")
+        soon = json.loads(home.run("cancel", second, "--signal", "int", "--wait", "1s", "--json").stdout)
+        assert soon["jobs"][0]["outcome"] == "pending"
+        assert soon["jobs"][0]["text"].startswith("pending: it is still running on worker ")
 
 
 def test_a_retrying_job_does_not_run_again_and_one_that_succeeded_has(home: Home, queue_name: str) -> None:
