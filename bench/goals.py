@@ -65,8 +65,8 @@ def _waiting(figures: Figures) -> Iterator[Goal]:
 def _memory(figures: Figures) -> Iterator[Goal]:
     idle = figures.runners["jobrunner"].idle
     assert idle is not None
-    if idle.pss is not None:
-        yield _most("Worker tree with 2 processes, idle (PSS)", idle.pss / 1e6, TREE_GOAL_MB, "MB")
+    kind, size = ("RSS", idle.rss) if idle.pss is None else ("PSS", idle.pss)
+    yield _most(f"Worker tree with 2 processes, idle ({kind})", size / 1e6, TREE_GOAL_MB, "MB")
     looks = [(jobs, (memory.pss or memory.rss) / 1e6) for jobs, memory in figures.ours.long]
     name = f"… growth from {looks[0][0]:,} to {looks[-1][0]:,} jobs"
     yield _most(name, looks[-1][1] - looks[0][1], FLAT_GOAL_MB, "MB")
