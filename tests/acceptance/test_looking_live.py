@@ -66,12 +66,13 @@ def test_a_line_is_shown_within_a_fifth_of_a_second_each_once_and_the_end_is_the
     home: Home, queue_name: str
 ) -> None:
     with home.worker("-q", queue_name):
-        delays = []
-        for _ in range(3):  # a machine that is busy with something else may be late, not each time
+        medians: list[float] = []
+        while len(medians) < 3:  # a machine that is busy with something else may be late, not each time
             delays = _seconds_until_shown(home, queued(home, "-q", queue_name, "tasks:chat", "30", "0.15"))
-            if statistics.median(delays[-15:]) < 0.2:  # the first ones were written before it looked
-                return
-        pytest.fail(f"too late: {delays}")
+            medians.append(statistics.median(delays[-15:]))  # the first ones were written before it looked
+            if medians[-1] < 0.2:
+                break
+        assert medians[-1] < 0.2, medians
 
 
 def _seconds_until_shown(home: Home, job_id: str) -> list[float]:

@@ -423,6 +423,7 @@ async def test_of_several_queues_any_can_be_left_out_at_any_moment(broker: TestB
             delivery = await made.inbox.delivery()
             taken.append(delivery.queue)
             consumer.ack(delivery)
+        assert (taken.count(high), taken.count(low)) == (20, 20)
         await consumer.close()
         await is_empty(made, high)
         await is_empty(made, low)
