@@ -183,10 +183,11 @@ class Client:
         return [refused.get(envelope.job.queue) or next(answers) for envelope in batch]
 
     async def _enqueue_batch(self, batch: Sequence[Envelope]) -> list[JobrunnerError | None]:
+        began = time.monotonic()
         answers = await all_answers(self._publisher, [self._message(envelope) for envelope in batch])
         results: list[JobrunnerError | None] = []
         for envelope, answer in zip(batch, answers, strict=True):
-            results.append(None if isinstance(answer, Stored) else await self._insist(envelope, answer))
+            results.append(None if isinstance(answer, Stored) else await self._insist(envelope, answer, began))
         stored = [envelope for envelope, error in zip(batch, results, strict=True) if error is None]
         if stored:
             try:
@@ -195,10 +196,10 @@ class Client:
                 return [error or exc for error in results]
         return results
 
-    async def _insist(self, envelope: Envelope, answer: Answer) -> JobrunnerError | None:
+    async def _insist(self, envelope: Envelope, answer: Answer, began: float) -> JobrunnerError | None:
         """What the one-by-one way makes of a job that the batch could not store."""
         if not isinstance(answer, Returned | Refused):
-            return self._unconfirmed(envelope)
+            return self._unconfirmed(envelope.job.id, began)
         try:
             await self._store(envelope)
         except JobrunnerError as exc:
@@ -222,6 +223,7 @@ class Client:
         deadline = time.monotonic() + self.timeout_s
         wait_s = REFUSED_AGAIN_S
         while True:
+            published = time.monotonic()
             failpoint("enqueue.before_publish")
             answer = await self._publisher.publish_confirmed(self._message(envelope))
             failpoint("enqueue.after_publish")
@@ -243,7 +245,7 @@ class Client:
                     await asyncio.sleep(wait_s)
                     wait_s *= 2
                 case _:
-                    raise self._unconfirmed(envelope)
+                    raise self._unconfirmed(envelope.job.id, published)
 
     async def _record(self, stored: Sequence[Envelope]) -> None:
         """The `queued` event of jobs that are stored."""
@@ -260,18 +262,17 @@ class Client:
         ]
         runs = {envelope.job.run for envelope in stored}
         event = events.Queued(at=time.time(), jobs=jobs, by=self.by, run=runs.pop() if len(runs) == 1 else None)
-        await self._tell(event, self._unconfirmed(stored[0]))
+        await self._tell(event, stored[0].job.id)
 
     async def seal(self, run: str, total: int, *, failed: int = 0, parts: bool = False) -> None:
         """Record that all jobs of a run are queued, see `events.Sealed`. Raises: Unconfirmed."""
         event = events.Sealed(at=time.time(), run=run, total=total, failed=failed, parts=parts, by=self.by)
-        timeout = format_duration(self.timeout_s)
-        await self._tell(event, Unconfirmed(timeout=timeout, job_id=f"the end of run {run}", full_id=run))
+        await self._tell(event, run, f"the end of run {run}")
 
-    async def _tell(self, event: events.Event, unconfirmed: JobrunnerError) -> None:
-        """Bring an event into the ledger. Raises: unconfirmed."""
+    async def _tell(self, event: events.Event, full_id: str, name: str = "") -> None:
+        """Bring an event into the ledger. Raises: Unconfirmed, of that id."""
         message = event_message(event)
-        deadline = time.monotonic() + self.timeout_s
+        began = time.monotonic()
         while not isinstance(await self._publisher.publish_confirmed(message), Stored):
             # the exchange may not exist yet on a broker where no worker ever started. Several batches meet that at
             # once, and a channel that closes over the record of one takes the others' along: so more than one try
@@ -280,13 +281,17 @@ class Client:
                     await declare.declare_startup(self.connection, self._publisher)
             except JobrunnerError as exc:
                 # the job itself is stored: whatever went wrong since, it must not be told as refused
-                raise unconfirmed from exc
-            if time.monotonic() > deadline:
-                raise unconfirmed
+                raise self._unconfirmed(full_id, began, name) from exc
+            if time.monotonic() > began + self.timeout_s:
+                raise self._unconfirmed(full_id, began, name)
 
-    def _unconfirmed(self, envelope: Envelope) -> JobrunnerError:
-        job_id = envelope.job.id
-        return Unconfirmed(timeout=format_duration(self.timeout_s), job_id=job_id[:8], full_id=job_id)
+    def _unconfirmed(self, full_id: str, began: float, name: str = "") -> JobrunnerError:
+        return Unconfirmed(until=self.until(began), job_id=name or full_id[:8], full_id=full_id)
+
+    def until(self, began: float) -> str:
+        """How long a confirm was waited for that did not come. began: since when, on the monotonic clock."""
+        in_time = time.monotonic() - began < self.timeout_s
+        return "before the connection was lost" if in_time else f"within {format_duration(self.timeout_s)}"
 
     def watch(self, *, ids: Sequence[str] = (), run: str | None = None) -> Watch:
         """The ends of these jobs, or of all jobs of a run: enter it before enqueueing, so that none is missed."""

@@ -648,18 +648,26 @@ class LettersInUse(PartlyDone):
 
 
 class Unconfirmed(PartlyDone):
-    """timeout, job_id (short), full_id."""
+    """until (within a time, before the connection was lost), job_id (short), full_id."""
 
     code = "unconfirmed"
-    text = "No confirm within {timeout}: {job_id} may be queued or not."
+    text = "No confirm {until}: {job_id} may be queued or not."
     hint_text = "again with --id {full_id}"
 
 
+class CancelUnconfirmed(PartlyDone):
+    """until, job_id (short)."""
+
+    code = "cancel_unconfirmed"
+    text = "No confirm {until}: {job_id} may be cancelled or not."
+    hint_text = "the same command again"
+
+
 class PauseUnconfirmed(PartlyDone):
-    """timeout, queue, state (paused, resumed)."""
+    """until, queue, state (paused, resumed)."""
 
     code = "pause_unconfirmed"
-    text = "No confirm within {timeout}: '{queue}' may be {state} or not."
+    text = "No confirm {until}: '{queue}' may be {state} or not."
     hint_text = "the same command again"
 
 

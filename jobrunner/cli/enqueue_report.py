@@ -131,7 +131,7 @@ class Report:
             return
         if isinstance(error, Unconfirmed):  # there is no hint here, which has the whole id
             told = error.fields
-            error = Unconfirmed(timeout=told["timeout"], job_id=told["full_id"], full_id=told["full_id"])
+            error = Unconfirmed(until=told["until"], job_id=told["full_id"], full_id=told["full_id"])
         sentence = out.printable(error.message.removesuffix(" Nothing was queued.").removesuffix("."))
         out.say(f"line {number}: {sentence}{'; ' if consequence else ''}{consequence}")
 

@@ -14,7 +14,6 @@ from jobrunner.cli import out
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import catch_up, opened
 from jobrunner.client import Client
-from jobrunner.durations import format_duration
 from jobrunner.errors import NotFound, PauseUnconfirmed, PermissionRefused
 from jobrunner.events import Pause
 from jobrunner.view.pausing import pause_words, resume_command
@@ -59,6 +58,7 @@ async def _publish(shared: Shared, word: Pause) -> tuple[Pause, int | None]:
         depth = await _depth(client, word.queue)
         word = msgspec.structs.replace(word, by=client.by)
         publisher = Publisher(client.connection, confirm_timeout_s=client.timeout_s)
+        began = time.monotonic()
         try:
             answer = await publisher.publish_confirmed(event_message(word))
             if not isinstance(answer, Stored):
@@ -69,7 +69,7 @@ async def _publish(shared: Shared, word: Pause) -> tuple[Pause, int | None]:
             publisher.close()
     if not isinstance(answer, Stored):
         state = "paused" if word.paused else "resumed"
-        raise PauseUnconfirmed(timeout=format_duration(client.timeout_s), queue=word.queue, state=state)
+        raise PauseUnconfirmed(until=client.until(began), queue=word.queue, state=state)
     return word, depth
 
 

@@ -16,8 +16,7 @@ from jobrunner.broker.batch import all_answers
 from jobrunner.broker.message import could_sign
 from jobrunner.broker.publisher import Message, Publisher, Stored, event_message
 from jobrunner.client import Client
-from jobrunner.durations import format_duration
-from jobrunner.errors import Unconfirmed
+from jobrunner.errors import CancelUnconfirmed
 from jobrunner.fixing.endings import End, Endings
 from jobrunner.view.recorder import sync
 from jobrunner.view.rows import ENDED, JobRow, WorkerRow
@@ -71,7 +70,7 @@ class Canceller:
     async def run(self, rows: Sequence[JobRow], run: str | None = None) -> list[Proof]:
         """Cancel these jobs; with `run` also what of that run is still being queued. Gives a proof for each.
 
-        Raises: Unconfirmed when the tombstone is not known to be stored; the broker's errors.
+        Raises: CancelUnconfirmed when the tombstone is not known to be stored; the broker's errors.
         """
         try:
             return await self._run(rows, run)
@@ -101,14 +100,14 @@ class Canceller:
             run = None
 
     async def _publish_all(self, messages: Sequence[Message], job_id: str) -> None:
+        began = time.monotonic()
         answers = [could_sign(answer) for answer in await all_answers(self._publisher, messages)]
         if not all(isinstance(answer, Stored) for answer in answers):
             # the exchange may not exist yet on a broker where no worker ever started
             await declare.declare_startup(self._client.connection, self._publisher)
             answers = await all_answers(self._publisher, messages)
         if not all(isinstance(answer, Stored) for answer in answers):
-            timeout = format_duration(self._client.timeout_s)
-            raise Unconfirmed(timeout=timeout, job_id=f"the cancel of {job_id[:8]}", full_id=job_id)
+            raise CancelUnconfirmed(until=self._client.until(began), job_id=job_id[:8])
 
     # --- proofs -----------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The client against a real broker: what it says is queued is stored and recorded, and no end is missed."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from jobrunner.view.store import Store
 from tests.broker.lab import in_loop
 from tests.support.broker import TestBroker
 from tests.support.eventually import eventually_async, eventually_is
+from tests.support.proxy import Proxy
 
 
 def job(queue: str, **fields: object) -> Envelope:
@@ -117,6 +119,21 @@ async def test_of_a_broker_that_falls_silent_each_job_under_way_is_told_of(
     # all but one batch, which was not sent
     assert read - len(answers) == events.QUEUED_BATCH_JOBS
     assert {type(answer) for answer in answers} == {Unconfirmed}
+
+
+@in_loop
+async def test_a_job_whose_answer_was_cut_off_is_told_as_such_and_not_as_late(
+    broker: TestBroker, queue_name: str
+) -> None:
+    async with Proxy(broker.url) as proxy, Client(parse_url(proxy.url, origin="--url")) as client:
+        await client.enqueue(job(queue_name))
+        proxy.stall("down")
+        last = asyncio.create_task(client.enqueue(job(queue_name)))
+        async with Client(broker.parsed) as other:
+            await eventually_is(lambda: other.depth(queue_name), (2, 0))
+        proxy.cut()
+        with pytest.raises(Unconfirmed, match=r"No confirm before the connection was lost: \w{8} may be queued"):
+            await last
 
 
 @in_loop

@@ -204,7 +204,7 @@ def test_an_input_that_was_cut_short_is_refused_only_where_nothing_may_be_queued
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     blocked = BrokerBlocked(alarm="disk alarm")
-    unsure = Unconfirmed(timeout="10 s", job_id=FIRST[:8], full_id=FIRST)
+    unsure = Unconfirmed(until="within 10 s", job_id=FIRST[:8], full_id=FIRST)
     assert _told().cut_short(blocked) is blocked
     for answer in (None, unsure):
         said = _told(answer).cut_short(blocked)

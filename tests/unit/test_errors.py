@@ -66,7 +66,8 @@ SAMPLES: dict[str, dict[str, object]] = {
     "workers_silent": {"answered": 4, "expected": 6, "timeout": "2 s", "names": "web3-91c0 (seen 40s ago)"},
     "ambiguous_id": {"word": "k7f2", "count": 2, "jobs": "k7f2m9xq resize (2m ago), k7f2c01b fetch (3d ago)"},
     "not_ended": {"job_id": "k7f2m9xq", "prefix": "k7f2", "state": "running"},
-    "unconfirmed": {"timeout": "10 s", "job_id": "k7f2m9xq", "full_id": "k7f2m9xq4tzd8w1r"},
+    "cancel_unconfirmed": {"until": "within 10 s", "job_id": "k7f2m9xq"},
+    "unconfirmed": {"until": "within 10 s", "job_id": "k7f2m9xq", "full_id": "k7f2m9xq4tzd8w1r"},
     "bug": {"what": "KeyError in map.py:212", "report": "/state/bug-1.txt"},
 }
 
@@ -113,6 +114,7 @@ SENTENCES = {
     "job_failed": "k7f2m9xq died after 4 tries: TimeoutError: read timed out (tasks.py:31)",
     "workers_silent": "4 of 6 workers answered in 2 s. Silent: web3-91c0 (seen 40s ago)",
     "not_ended": "k7f2m9xq has not ended: it is running.",
+    "cancel_unconfirmed": "No confirm within 10 s: k7f2m9xq may be cancelled or not.",
     "unconfirmed": "No confirm within 10 s: k7f2m9xq may be queued or not.",
     "bug": "jobrunner hit a bug (KeyError in map.py:212). Jobs in the broker are safe. Report: /state/bug-1.txt",
 }
@@ -145,6 +147,7 @@ HINTS = {
     "dev_remote": "jobrunner worker",
     "wait_timeout": "jobrunner logs -f p3h8",
     "job_failed": "jobrunner show k7f2",
+    "cancel_unconfirmed": "the same command again",
     "unconfirmed": "again with --id k7f2m9xq4tzd8w1r",
 }
 
