@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -293,6 +294,9 @@ def _remove(cgroup: Path) -> None:
 
 def main() -> int:
     chosen = options()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # as a shell has it for what it starts beside itself, and as all that is started here would have it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     say(f"seed {chosen.seed}, {chosen.seconds:g} s of faults" + (f", mutant {chosen.mutant}" if chosen.mutant else ""))
     chaos = Chaos(chosen)
     try:
