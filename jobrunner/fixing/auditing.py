@@ -7,19 +7,15 @@ could have it is silent. What cannot be decided is said to be unproven.
 import asyncio
 import time
 from collections.abc import Collection, Mapping
-from contextlib import aclosing
 from typing import Final
-
-import msgspec
 
 from jobrunner.broker import control, declare, topology
 from jobrunner.broker.declare import Missing
 from jobrunner.client import Client
-from jobrunner.errors import LettersInUse
 from jobrunner.fixing import census
 from jobrunner.fixing.census import Census, Facts, Job
+from jobrunner.fixing.dead import dead_letters, given_up, report_letters
 from jobrunner.fixing.findings import Finding, Report, known
-from jobrunner.fixing.letters import Letters
 from jobrunner.fixing.looking import SEEN_UNROUTED, look
 from jobrunner.fixing.waits import report_waits
 from jobrunner.view.filters import Filter, parse
@@ -35,15 +31,6 @@ none.
 """
 
 ALL: Final = 10**9
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """A dead letter, without what is in it. is_ours: a worker made it, with a record."""
-
-    id: str
-    chain: int
-    reason: str
-    is_ours: bool
 
 
 class Auditor:
@@ -67,7 +54,7 @@ class Auditor:
             await self._look_closer(report, before, facts, people)
         else:
             report = self._report(facts, people)
-        await self._letters(report)
+        await report_letters(report, self._store, self._client)
         self._remarks(report, facts)
         return report
 
@@ -159,10 +146,10 @@ class Auditor:
             return set(), ""
         found: dict[str, Finding] = {}
         unseen = ""
-        for letter in await self._dead_letters():
+        for letter in await dead_letters(self._client):
             job = suspects.get(letter.id)
             if job is not None and letter.chain >= job.chain:
-                found[job.id] = _given_up(job, letter)
+                found[job.id] = given_up(job, letter)
         if report.unrouted:
             try:
                 sighting = await look(self._client.connection, topology.UNROUTED, seen=SEEN_UNROUTED)
@@ -236,48 +223,6 @@ class Auditor:
             report.unproven += missing
             report.notes.append(f"{missing} of {len(people.parked)} parked jobs may be missing.")
 
-    # --- dead letters -----------------------------------------------------------------------------------------------
-
-    async def _dead_letters(self) -> list[Seen]:
-        """All of them; they stay where they are. Raises: LettersInUse."""
-        found: list[Seen] = []
-        client = self._client
-        async with (
-            Letters(client.connection, wanted=1, timeout_s=client.timeout_s) as letters,
-            aclosing(letters.batches(lambda _: True)) as batches,
-        ):
-            async for batch in batches:
-                found += [Seen(one.id, one.state.chain, one.reason, one.is_ours) for one in batch]
-        return found
-
-    async def _letters(self, report: Report) -> None:
-        depth = await declare.queue_depth(self._client.connection, topology.DEAD)
-        report.letters = 0 if depth is None else depth[0]
-        if report.letters == report.ended["dead"]:
-            return
-        try:
-            letters = await self._dead_letters()
-        except LettersInUse as exc:
-            report.notes.append(f"The dead letters were not looked through. {exc.message}")
-            return
-        rows = {row.id: row for row in self._store.jobs(_state("dead"), limit=None)}
-        report.letters = len(letters)
-        named = {finding.id for finding in report.findings}
-        unknown = 0
-        for letter in letters:
-            row = rows.get(letter.id) or self._store.job(letter.id)
-            if row is None:
-                unknown += 1
-            elif letter.chain < row.chain:
-                report.stale_letters += 1
-            elif row.state not in ENDED and letter.id not in named and not letter.is_ours:
-                report.move(_given_up(census.job_of(row), letter))
-        without = len(rows.keys() - {letter.id for letter in letters})
-        if without:
-            report.notes.append(f"{without} dead jobs have no dead letter: `retry` queues them from the ledger.")
-        if unknown:
-            report.notes.append(f"{unknown} dead letters are of jobs that the ledger does not know.")
-
     def _remarks(self, report: Report, facts: Facts) -> None:
         if report.stale_letters:
             count = report.stale_letters
@@ -289,11 +234,6 @@ class Auditor:
         for hole in self._store.holes:
             count = hole.last_offset - hole.first_offset + 1
             report.notes.append(f"{count} records were dropped from the ledger before this view saw them.")
-
-
-def _given_up(job: Job, letter: Seen) -> Finding:
-    text = f"{known(job)}; RabbitMQ put it among the dead letters: {letter.reason}"
-    return Finding(id=job.id, kind="given_up", text=text)
 
 
 def _state(state: str) -> Filter:
