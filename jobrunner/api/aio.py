@@ -18,12 +18,12 @@ from jobrunner.api.aio_group import AsyncGroup
 from jobrunner.api.aio_handle import AsyncJobHandle, AsyncWaited
 from jobrunner.api.call import Call
 from jobrunner.api.call import call as make_call
+from jobrunner.api.counting import Count
 from jobrunner.api.ends import Ticket, taken, value_of
 from jobrunner.api.options import Duration, Options, When, after, seconds_of
 from jobrunner.api.reading import calls_of, source_of
 from jobrunner.api.runs import new_run, results_of
 from jobrunner.api.waiting import Until, completed, wait_for
-from jobrunner.errors import JobrunnerError, NotAllQueued
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -135,23 +135,17 @@ class AsyncClient:
         Raises: NotAllQueued after the first that was not; what the input raised.
         """
         reader = source_of(calls)
-        queued = failed = 0
-        first: JobrunnerError | None = None
+        count = Count()
         answers = self.core.enqueue_many(reader.source, self._options, waited_for=on_queued is not None)
         async with aclosing(answers) as batches:
             async for batch in batches:
-                for ticket, error in batch:
-                    queued += error is None
-                    failed += error is not None
-                    first = first or error
-                    if error is None and on_queued is not None and ticket is not None:
+                for ticket in count.take(batch):
+                    if on_queued is not None:
                         on_queued(AsyncJobHandle(self.core, ticket))
-                if first is not None:
+                if count.is_short:
                     reader.stop()
         reader.stop()
-        if first is not None:
-            raise NotAllQueued(queued=queued, failed=failed, error=first) from first
-        return queued
+        return count.total()
 
     # --- map --------------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from jobrunner.api.ends import SHORT, Ticket, failure_of, value_of
+from jobrunner.api.ends import Ticket, value_of
 from jobrunner.api.options import Duration, When, after, seconds_of
+from jobrunner.api.queued import Queued
 from jobrunner.api.waiting import ended
 
 if TYPE_CHECKING:
@@ -16,19 +17,15 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class AsyncJobHandle(Generic[T_co]):
+class AsyncJobHandle(Queued, Generic[T_co]):
     """A job that was queued: `await handle` is its result.
 
     id: 16 characters, the same everywhere. ticket: what the client waits with.
     """
 
     def __init__(self, core: "Core", ticket: Ticket) -> None:
+        super().__init__(ticket)
         self._core = core
-        self.ticket = ticket
-        self.id = ticket.id
-
-    def __repr__(self) -> str:
-        return f"<AsyncJobHandle {self.id[:SHORT]}{' ' + self.ticket.end.state if self.ticket.end else ''}>"
 
     def __await__(self) -> Generator[Any, None, T_co]:
         return self.result().__await__()
@@ -41,17 +38,6 @@ class AsyncJobHandle(Generic[T_co]):
         """
         value: T_co = value_of(await ended(self._core, self.ticket, seconds_of("timeout", timeout)))
         return value
-
-    def check(self) -> None:
-        """Raises, of a job that has ended without a result, what `result` raises. Waits for nothing."""
-        error = failure_of(self.ticket.end) if self.ticket.end else None
-        if error is not None:
-            raise error
-
-    @property
-    def done(self) -> bool:
-        """Whether its end is known here. Costs nothing; false for long only where nobody waits for it."""
-        return self.ticket.end is not None
 
     async def state(self) -> str:
         """scheduled, queued, running, retrying, succeeded, dead, cancelled or expired. Asks the ledger until it has

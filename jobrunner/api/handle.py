@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from jobrunner.api.ends import SHORT, Ticket, failure_of, value_of
+from jobrunner.api.ends import Ticket, value_of
 from jobrunner.api.link import Link
 from jobrunner.api.options import Duration, When, after, seconds_of
+from jobrunner.api.queued import Queued
 from jobrunner.api.waiting import ended
 
 if TYPE_CHECKING:
@@ -15,19 +16,15 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class JobHandle(Generic[T_co]):
+class JobHandle(Queued, Generic[T_co]):
     """A job that was queued. Safe from several threads.
 
     id: 16 characters, the same everywhere. ticket: what the client waits with.
     """
 
     def __init__(self, link: Link, ticket: Ticket) -> None:
+        super().__init__(ticket)
         self._link = link
-        self.ticket = ticket
-        self.id = ticket.id
-
-    def __repr__(self) -> str:
-        return f"<JobHandle {self.id[:SHORT]}{' ' + self.ticket.end.state if self.ticket.end else ''}>"
 
     def result(self, timeout: Duration | None = None) -> T_co:
         """What the function returned, as JSON keeps it; of a command its stdout as text. Waits for it.
@@ -38,17 +35,6 @@ class JobHandle(Generic[T_co]):
         end = self.ticket.end or self._link.run(lambda core: ended(core, self.ticket, seconds_of("timeout", timeout)))
         value: T_co = value_of(end)
         return value
-
-    def check(self) -> None:
-        """Raises, of a job that has ended without a result, what `result` raises. Waits for nothing."""
-        error = failure_of(self.ticket.end) if self.ticket.end else None
-        if error is not None:
-            raise error
-
-    @property
-    def done(self) -> bool:
-        """Whether its end is known here. Costs nothing; false for long only where nobody waits for it."""
-        return self.ticket.end is not None
 
     @property
     def state(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from jobrunner.api.backend import Wanted
 from jobrunner.api.call import Call
 from jobrunner.api.call import call as make_call
+from jobrunner.api.counting import Count
 from jobrunner.api.ends import Ticket, taken, value_of
 from jobrunner.api.group import Group
 from jobrunner.api.handle import JobHandle, Waited
@@ -17,7 +18,6 @@ from jobrunner.api.reading import Reader
 from jobrunner.api.runs import new_run, results_of
 from jobrunner.api.trampoline import walk
 from jobrunner.api.waiting import Until, completed, wait_for
-from jobrunner.errors import JobrunnerError, NotAllQueued
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -122,25 +122,19 @@ class Client:
         each job, in input order. Raises: NotAllQueued after the first that was not; what the input raised.
         """
         reader = Reader(calls)
-        queued = failed = 0
-        first: JobrunnerError | None = None
+        count = Count()
         waited_for = on_queued is not None
 
         def make(core: "Core", source: "Source") -> "Answers":
             return core.enqueue_many(source, self._options, waited_for=waited_for)
 
         for batch in walk(self._link, make, reader):
-            for ticket, error in batch:
-                queued += error is None
-                failed += error is not None
-                first = first or error
-                if error is None and on_queued is not None and ticket is not None:
+            for ticket in count.take(batch):
+                if on_queued is not None:
                     on_queued(JobHandle(self._link, ticket))
-            if first is not None:
+            if count.is_short:
                 reader.stop()
-        if first is not None:
-            raise NotAllQueued(queued=queued, failed=failed, error=first) from first
-        return queued
+        return count.total()
 
     # --- map --------------------------------------------------------------------------------------------------------
 
