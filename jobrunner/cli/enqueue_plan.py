@@ -65,16 +65,8 @@ def wishes_of(options: Mapping[str, Any]) -> Wishes:
 
 def plan_call(target: str, words: Sequence[str], options: Mapping[str, Any]) -> Plan:
     """The plan of `enqueue TARGET ARG...`. Raises: the errors of targets, arguments and sources."""
-    task = parse_target(target)
-    args, kwargs = parse_arguments(words, literal=options["arg"], raw=options["raw"])
-    function = find_function(task, Path.cwd())
-    if function is not None:
-        check_arguments(task, function, len(args), kwargs)
-    fields = {
-        "task": task,
-        "args": msgspec.Raw(to_json(args, msgspec.json.encode)),
-        "kwargs": msgspec.Raw(to_json(kwargs, msgspec.json.encode)),
-    }
+    call, function = checked_call(target, words, literal=options["arg"], raw=options["raw"])
+    fields = fields_of(call)
     envelope = build(wishes_of(options), fields, queue_of(function), whoami())
     return Plan(envelope=envelope, is_checked=is_checked(function))
 
@@ -83,6 +75,29 @@ def plan_command(argv: Sequence[str], options: Mapping[str, Any]) -> Plan:
     """The plan of `enqueue -- COMMAND ARG...` and of a shell line."""
     envelope = build(wishes_of(options), {"argv": list(argv)}, None, whoami())
     return Plan(envelope=envelope)
+
+
+def checked_call(
+    target: str, words: Sequence[str], *, literal: Sequence[str] = (), raw: bool = False
+) -> tuple[Call, Function | None]:
+    """The call that a target and words name, held against its function, where that is found. literal, raw: as in
+    `parse_arguments`. Raises: the errors of targets, arguments and sources.
+    """
+    task = parse_target(target)
+    args, kwargs = parse_arguments(words, literal=literal, raw=raw)
+    function = find_function(task, Path.cwd())
+    if function is not None:
+        check_arguments(task, function, len(args), kwargs)
+    return Call(task, args, kwargs), function
+
+
+def fields_of(call: Call) -> dict[str, Any]:
+    """A call as fields of the envelope's `Job`. Raises: BadValue for what JSON cannot carry."""
+    return {
+        "task": call.task,
+        "args": msgspec.Raw(to_json(call.args, msgspec.json.encode)),
+        "kwargs": msgspec.Raw(to_json(call.kwargs, msgspec.json.encode)),
+    }
 
 
 def is_checked(function: Function | None) -> bool:

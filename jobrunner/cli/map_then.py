@@ -3,17 +3,13 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from jobrunner import envelope as envelopes
-from jobrunner.calls import Call, parse_arguments, parse_target, show_command, to_json
-from jobrunner.cli.enqueue_plan import queue_of, whoami
+from jobrunner.calls import show_command
+from jobrunner.cli.enqueue_plan import checked_call, fields_of, queue_of, whoami
 from jobrunner.envelope import After, Envelope
 from jobrunner.errors import UsageError
-from jobrunner.sources import check_arguments, find_function
 from jobrunner.wishes import Wishes, build
 
 _COMMAND = "--"
@@ -61,15 +57,6 @@ def then_of(line: str, when: str, run: str, wishes: Wishes) -> Then:
         argv = words[1:]
         shown = show_command(argv)
         return Then(run=run, when=when, fields={"argv": argv}, shown=shown, own_queue=None, wishes=place)
-    task = parse_target(words[0])
-    args, kwargs = parse_arguments(words[1:], literal=(), raw=False)
-    function = find_function(task, Path.cwd())
-    if function is not None:
-        check_arguments(task, function, len(args), kwargs)
-    fields = {
-        "task": task,
-        "args": msgspec.Raw(to_json(args, msgspec.json.encode)),
-        "kwargs": msgspec.Raw(to_json(kwargs, msgspec.json.encode)),
-    }
-    shown = str(Call(task, args, kwargs))
-    return Then(run=run, when=when, fields=fields, shown=shown, own_queue=queue_of(function), wishes=place)
+    call, function = checked_call(words[0], words[1:])
+    own_queue = queue_of(function)
+    return Then(run=run, when=when, fields=fields_of(call), shown=str(call), own_queue=own_queue, wishes=place)
