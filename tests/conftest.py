@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import broker as brokers
 from tests.support.broker import TestBroker
+from tests.support.command import Commands
 from tests.support.eventually import eventually
 
 HERE = Path(__file__).parent
@@ -136,6 +137,32 @@ def make_vhost(broker: TestBroker) -> Iterator[Callable[..., str]]:
     yield make
     for name in made:
         broker.ctl("delete_vhost", name)
+
+
+@pytest.fixture
+def make_commands(tmp_path: Path) -> Iterator[Callable[..., Commands]]:
+    """Makes a `Commands` in the test's folder with the given environment."""
+    made: list[Commands] = []
+
+    def make(**env: str) -> Commands:
+        made.append(Commands(tmp_path, env))
+        return made[-1]
+
+    yield make
+    for commands in made:
+        commands.close()
+
+
+@pytest.fixture
+def cli(make_commands: Callable[..., Commands], broker: TestBroker) -> Commands:
+    """The command with the shared broker: `cli.run("enqueue", ...)`, `cli.json(...)`, `cli.start("worker", ...)`."""
+    return make_commands(JOBRUNNER_URL=broker.url)
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Path:
+    """Where jobs of a test write that they have started and ended."""
+    return tmp_path / "witness"
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pika
-import pytest
 
 from jobrunner.local.files import MAX_MESSAGE_BYTES
 from tests.support.broker import TestBroker
@@ -14,11 +13,6 @@ from tests.support.command import ROOT, Commands, depth, has_depth
 from tests.support.foreign import publish
 from tests.support.worker import WorkerProcess, starts, wait_for_start
 from tests.support.world import own_vhost
-
-
-@pytest.fixture
-def witness(tmp_path: Path) -> Path:
-    return tmp_path / "witness"
 
 
 def test_a_job_whose_queue_is_deleted_under_it_ends_with_its_result(

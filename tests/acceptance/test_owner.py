@@ -5,19 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.support.broker import TestBroker
 from tests.support.command import Commands
 from tests.support.eventually import eventually
 from tests.support.worker import WorkerProcess, starts, wait_for_start
 
 A_DAY_MS = 86_400_000
-
-
-@pytest.fixture
-def witness(tmp_path: Path) -> Path:
-    return tmp_path / "witness"
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pika
-import pytest
 
 from jobrunner.broker import control
 from jobrunner.broker.connection import Connection
@@ -18,11 +17,6 @@ from tests.support.command import Commands, depth, has_depth
 from tests.support.eventually import eventually
 from tests.support.foreign import publish
 from tests.support.worker import WorkerProcess, alive, pids_in, starts, wait_for_start
-
-
-@pytest.fixture
-def witness(tmp_path: Path) -> Path:
-    return tmp_path / "witness"
 
 
 def test_a_result_comes_back(cli: Commands, queue_name: str) -> None:

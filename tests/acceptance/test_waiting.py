@@ -3,16 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.support.command import Commands
 from tests.support.eventually import eventually
 from tests.support.worker import WorkerProcess, starts, wait_for_start
-
-
-@pytest.fixture
-def witness(tmp_path: Path) -> Path:
-    return tmp_path / "witness"
 
 
 def enqueue(cli: Commands, queue: str, *words: str) -> str:

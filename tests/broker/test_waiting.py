@@ -1,27 +1,11 @@
 """Jobs that wait for other jobs, with real workers, some of them killed at the worst moment."""
 
 import signal
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
-from tests.support.broker import TestBroker
 from tests.support.command import Commands
 from tests.support.worker import WorkerProcess, starts
-
-
-@pytest.fixture
-def cli(tmp_path: Path, broker: TestBroker) -> Iterator[Commands]:
-    made = Commands(tmp_path, {"JOBRUNNER_URL": broker.url})
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def witness(tmp_path: Path) -> Path:
-    return tmp_path / "witness"
 
 
 def enqueue(cli: Commands, queue: str, *words: str) -> str:
