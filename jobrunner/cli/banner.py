@@ -1,11 +1,20 @@
 """The first lines of a worker: who it is, where it listens, what it runs."""
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from jobrunner.cli import out
+
+if TYPE_CHECKING:
+    import ast
+
+    from jobrunner.sources import Module
+
+_THINGS: Final = ("path", "file", "dir", "folder", "url", "uri", "host", "id")
+"""A parameter that is called so names something that is there: no word of ours would be right."""
 
 
 def worker_banner(record: logging.LogRecord) -> list[str]:
@@ -41,7 +50,7 @@ def dev_banner(broker_note: str, apps: Sequence[str]) -> Callable[[logging.LogRe
     def banner(record: logging.LogRecord) -> list[str]:
         facts: Any = record
         shown = [line for app in apps if (line := _functions_of(app))]
-        example = next((f"{app}:{name} you" for app in apps for name in _names(app)[:1]), "-- echo hello")
+        example = next((call for app in apps for call in _calls(app)), "-- echo hello")
         procs = f"{facts.procs} process{'' if facts.procs == 1 else 'es'}"
         return [
             "jobrunner dev: for trying things out. Runs any function or command it receives.",
@@ -62,11 +71,44 @@ def _functions_of(app: str) -> str:
 
 
 def _names(app: str) -> list[str]:
+    module = _module(app)
+    return module.names if module else []
+
+
+def _calls(app: str) -> Iterator[str]:
+    """Calls that can be typed as they stand, `tasks:add 2 3`: of functions that take numbers, texts and yes or no."""
+    module = _module(app)
+    for name in module.names if module else ():
+        function = module.functions.get(name) if module else None
+        words = _arguments(function.node.args) if function else None
+        if words is not None:
+            yield " ".join([f"{app}:{name}", *words])
+
+
+def _arguments(spec: "ast.arguments") -> list[str] | None:
+    """Words for what has no default; None if one of it takes something else, or names a thing that must be there."""
+    numbers = itertools.count(2)
+    positional = [*spec.posonlyargs, *spec.args]
+    needed = positional[: len(positional) - len(spec.defaults)]
+    named = [argument for argument, default in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if default is None]
+    words = []
+    for argument in [*needed, *named]:
+        kind = getattr(argument.annotation, "id", None) if argument.annotation else "str"
+        if kind in ("int", "float"):
+            word = str(next(numbers))
+        elif kind == "str" and not any(part in argument.arg for part in _THINGS):
+            word = "you"
+        else:
+            return None
+        words.append(f"{argument.arg}={word}" if argument in named else word)
+    return words
+
+
+def _module(app: str) -> "Module | None":
     from jobrunner.sources import read_module
 
     path = _source(app)
-    module = read_module(path) if path else None
-    return module.names if module else []
+    return read_module(path) if path else None
 
 
 def _source(app: str) -> Path | None:

@@ -149,7 +149,7 @@ async def _purge(shared: Shared, store: "Store", words: Sequence[str], *, dry_ru
     await catch_up(shared, store)
     rows = [row for row in chosen(store, words, ["dead"]) if row.state == "dead"]
     if dry_run or (not rows and list(words) != ["all"]):
-        return _dry_run(shared, rows)
+        return _dry_run(shared, rows, is_asked=dry_run)
     if not yes:
         _confirm(shared, rows, words)
     done: dict[str, bool] = {}
@@ -170,9 +170,9 @@ async def _purge(shared: Shared, store: "Store", words: Sequence[str], *, dry_ru
     return 0 if all(done.values()) else PartlyDone.exit_code
 
 
-def _dry_run(shared: Shared, rows: Sequence["JobRow"]) -> int:
+def _dry_run(shared: Shared, rows: Sequence["JobRow"], *, is_asked: bool) -> int:
     if shared.json:
-        out.emit_json({"dry_run": True, "jobs": [{"id": row.id} for row in rows]})
+        out.emit_json(({"dry_run": True} if is_asked else {}) | {"jobs": [{"id": row.id} for row in rows]})
     elif not rows:
         shared.talk("Nothing to purge.")
     elif sys.stdout.isatty():
@@ -185,7 +185,7 @@ def _dry_run(shared: Shared, rows: Sequence["JobRow"]) -> int:
 
 def _confirm(shared: Shared, rows: Sequence["JobRow"], words: Sequence[str]) -> None:
     """Let the filter be typed again. Raises: ConfirmNeeded, click.Abort."""
-    from jobrunner.cli.fixing import place
+    from jobrunner.cli.fixing import ctrl_c_ends_it, place
     from jobrunner.errors import ConfirmNeeded
 
     what = f"remove {phrases.plural(len(rows), 'dead job')} for good"
@@ -193,5 +193,7 @@ def _confirm(shared: Shared, rows: Sequence["JobRow"], words: Sequence[str]) -> 
         raise ConfirmNeeded(action=what, target=place(shared))
     typed = " ".join(words)
     question = f"This would {what} on {place(shared)}. Type {typed} to do it"
-    if click.prompt(question, err=True, default="", show_default=False).strip() != typed:
+    with ctrl_c_ends_it():
+        answer = click.prompt(question, err=True, default="", show_default=False)
+    if answer.strip() != typed:
         raise click.Abort

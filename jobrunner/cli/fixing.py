@@ -1,6 +1,8 @@
 """What the commands that change jobs share: which jobs, whether they may, where."""
 
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -64,8 +66,22 @@ def confirm(shared: Shared, what: str, count: int, *, yes: bool) -> None:
         return
     if not shared.may_ask:
         raise ConfirmNeeded(action=what, target=place(shared))
-    if not click.confirm(f"{what[0].upper()}{what[1:]} on {place(shared)}?", default=False, err=True):
-        raise click.Abort
+    with ctrl_c_ends_it():
+        if not click.confirm(f"{what[0].upper()}{what[1:]} on {place(shared)}?", default=False, err=True):
+            raise click.Abort
+
+
+@contextmanager
+def ctrl_c_ends_it() -> Iterator[None]:
+    """Let Ctrl-C end a question that is asked from within the loop.
+
+    asyncio takes the first one to cancel its task, which does not get to run before the question is answered.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def by_state(rows: Sequence["JobRow"]) -> str:

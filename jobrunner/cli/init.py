@@ -18,13 +18,28 @@ def init(shared: Shared, /, directory: Path, *, compose: bool) -> int:
 
     Nothing is overwritten: exit 1 if one of them exists, and then nothing is written.
     """
-    from importlib.resources import files as packaged
-
-    from jobrunner.errors import FilesExist
+    from jobrunner.errors import BadValue, FilesExist
 
     files = ["jobrunner.toml", "tasks.py", *(["docker-compose.yml"] if compose else [])]
     if existing := [name for name in files if (directory / name).exists() or (directory / name).is_symlink()]:
         raise FilesExist(files=", ".join(str(directory / name) for name in existing))
+    try:
+        _write(directory, files, shared)
+    except OSError as exc:
+        problem = f"Cannot write '{exc.filename or directory}': {exc.strerror}."
+        raise BadValue(problem=problem, hint="jobrunner init DIR") from exc
+    if shared.json:
+        out.emit_json({"files": [str(directory / name) for name in files]})
+    place = "" if directory == Path() else f"cd {directory} && "
+    shared.talk(f"Try it:  {place}{'docker compose up' if compose else 'jobrunner dev'}")
+    shared.talk("  and:  jobrunner enqueue tasks:hello you --wait")
+    return 0
+
+
+def _write(directory: Path, files: list[str], shared: Shared) -> None:
+    """Make the files, and name each on stdout. Raises: OSError."""
+    from importlib.resources import files as packaged
+
     directory.mkdir(parents=True, exist_ok=True)
     templates = packaged("jobrunner.cli") / "templates"
     for name in files:
@@ -33,9 +48,3 @@ def init(shared: Shared, /, directory: Path, *, compose: bool) -> int:
             file.write(text)
         if not shared.json:
             out.emit(str(path))
-    if shared.json:
-        out.emit_json({"files": [str(directory / name) for name in files]})
-    place = "" if directory == Path() else f"cd {directory} && "
-    shared.talk(f"Try it:  {place}{'docker compose up' if compose else 'jobrunner dev'}")
-    shared.talk("  and:  jobrunner enqueue tasks:hello you --wait")
-    return 0

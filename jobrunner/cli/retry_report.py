@@ -92,7 +92,7 @@ class Report:
         self._canaries.append({"id": end.id, "state": end.state, "error": end.error})
         self._marks.append("✓" if succeeded else "✗")
         if not succeeded:
-            self._canary_error = f"{error or end.state}."
+            self._canary_error = (error or end.state).removesuffix(".") + "."
         return succeeded
 
     def end(self, untouched: int = 0) -> int:

@@ -165,6 +165,24 @@ def test_the_banner_of_dev_lists_functions_and_a_command_to_try(tmp_path: Any, m
     ]
 
 
+@pytest.mark.parametrize(
+    ("source", "example"),
+    [
+        ("def add(a: int, b: float): ...", "tasks:add 2 3"),
+        ("def add(a: int, b: int = 1, *, c: int, d: str = ''): ...", "tasks:add 2 c=3"),
+        ("def count(path: str): ...\ndef nothing(): ...", "tasks:nothing"),
+        ("def total(numbers: list[int]): ...", "-- echo hello"),
+    ],
+)
+def test_the_command_that_dev_tells_to_try_is_one_that_can_be_typed(
+    source: str, example: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks.py").write_text(source)
+    lines = dev_banner("", ["tasks"])(_record("worker.started", **STARTED))
+    assert lines[-1] == f"Try, in another terminal:  jobrunner enqueue {example}"
+
+
 def test_over_twenty_lines_a_second_the_rest_is_one_summary() -> None:
     stream = _Stream()
     handler = SummaryHandler(stream)

@@ -27,6 +27,12 @@ def test_it_writes_a_configuration_and_a_first_job(capsys: pytest.CaptureFixture
     assert run(["config", "check"]) == 0
 
 
+def test_a_folder_that_cannot_be_made_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").write_text("a file")
+    assert run(["init", "taken/below"]) == 2
+    assert capsys.readouterr().err.startswith("error: Cannot write 'taken/below': Not a directory.\n")
+
+
 def test_every_line_that_is_commented_out_is_right_too(tmp_path: Path) -> None:
     assert run(["init", "--quiet"]) == 0
     lines = Path("jobrunner.toml").read_text().splitlines()
