@@ -16,24 +16,9 @@ from jobrunner.errors import BrokerError, MessageTooLarge, NotAllQueued, NotFoun
 from tests.support.broker import TestBroker
 from tests.support.command import Commands
 from tests.support.eventually import eventually
-from tests.support.worker import WorkerProcess, starts, wait_for_start
+from tests.support.worker import starts, wait_for_start
 
 QUEUE = f"api-{os.getpid()}"
-
-
-@pytest.fixture(scope="module")
-def commands(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    """The folder of a worker with four processes that serves this module's queue."""
-    made = Commands(tmp_path_factory.mktemp("worker"), {"JOBRUNNER_URL": broker.url})
-    with WorkerProcess(made, "--app", "tasks", "-q", QUEUE, "--procs", "4", "--allow-commands"):
-        yield made
-
-
-@pytest.fixture
-def client(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    monkeypatch.setenv("JOBRUNNER_STATE_DIR", str(tmp_path / "state"))
-    with Client(commands.env["JOBRUNNER_URL"]) as opened:
-        yield opened.options(queue=QUEUE)
 
 
 def test_a_result_comes_back(client: Client) -> None:
