@@ -1,8 +1,10 @@
 """The borders of the worker, for tests that drive it by its inbox: what it sends is kept, nothing goes anywhere."""
 
+import asyncio
 import dataclasses
+import functools
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jobrunner import attempts, events
@@ -14,6 +16,16 @@ from jobrunner.execution.output import HeadTail
 from jobrunner.execution.pool import Work
 from jobrunner.worker.loop import Worker
 from jobrunner.worker.settings import WorkerSettings
+
+
+def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test on a loop of its own. What it has started there and not awaited ends with it."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
 
 
 @dataclasses.dataclass

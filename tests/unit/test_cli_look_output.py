@@ -1,6 +1,5 @@
 """Output of jobs, put together from what came live and what was kept at the end."""
 
-import io
 import json
 import sys
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from jobrunner.cli.shared import Shared
 from jobrunner.execution.output import HeadTail
 from jobrunner.outcome import Error
 from jobrunner.view.rows import AttemptRow, LogChunk
+from tests.support.terminal import Terminal
 
 ID = "k7f2m9xq4tzd8w1r"
 OTHER = "p3h8w2ac1n5kv7t2"
@@ -134,17 +134,10 @@ def test_piped_output_is_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "\x1b[31mred and\n"
 
 
-class _Terminal(io.StringIO):
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-
 def test_on_a_terminal_nothing_of_a_job_can_act_on_it_and_the_last_line_has_an_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    terminal = _Terminal()
+    terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     printer = Printer(Shared(color="never"))
     printer.write(Piece(ID, 1, "out", 1.0, "\x1b[31mred\ttab"))

@@ -1,6 +1,5 @@
 """Words, columns and tables of the commands that look."""
 
-import io
 import json
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from jobrunner.events import Pause
 from jobrunner.outcome import Error
 from jobrunner.view.rows import Counts, JobRow, WorkerRow
 from jobrunner.view.store import Store
+from tests.support.terminal import Terminal
 
 ID = "k7f2m9xq4tzd8w1r"
 NOW = 1_800_000_000.0
@@ -37,16 +37,9 @@ def job(state: str = "queued", **fields: Any) -> JobRow:
     return JobRow(id=ID, state=state, state_at=NOW, **(facts | fields))
 
 
-class _Terminal(io.StringIO):
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-
 def use_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> None:
     """From now on stdout is a terminal. Not a fixture: pytest sets its own stdout after those."""
-    monkeypatch.setattr(sys, "stdout", _Terminal())
+    monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
     for name in ("NO_COLOR", "FORCE_COLOR"):
@@ -258,7 +251,7 @@ def test_moments_are_local_and_have_their_date_once_they_are_days_away() -> None
 def test_reading_a_long_ledger_says_how_far_it_is_after_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: moment[0])
-    terminal = _Terminal()
+    terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     progress = viewing.Progress(Shared())
     for now, part in ((100.4, 0.1), (100.6, 0.5), (100.65, 0.55), (100.9, None)):

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -17,7 +16,7 @@ from jobrunner.execution.pool import Finished, SlotReady
 from jobrunner.outcome import Interrupted, Succeeded
 from jobrunner.registry import FunctionSpec
 from jobrunner.worker import inbox
-from tests.support.edges import Bench, Standing
+from tests.support.edges import Bench, Standing, on_a_loop
 from tests.unit.test_worker import LOST, RAN
 
 PATIENCE_S = 15.0
@@ -84,14 +83,6 @@ async def team(size: int) -> AsyncIterator[Team]:
     yield Team(*workers)
     for one in workers:
         await asyncio.gather(*one.worker.slots._pausing.values())
-
-
-def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(test(*args, **kwargs))
-
-    return run
 
 
 def a_job(**state: Any) -> Envelope:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import io
 import json
 import os
 import socket
@@ -21,6 +20,7 @@ from jobrunner.folders import state_dir
 from jobrunner.local import files, lifecycle, node, probe
 from jobrunner.local.lifecycle import Progress, StartOptions
 from jobrunner.statedir import LocalBroker, local_broker_url, process_alive, read_local_broker
+from tests.support.terminal import Terminal
 
 
 @pytest.fixture
@@ -176,13 +176,6 @@ def test_neither_rabbitmq_nor_docker_names_the_way_to_install_one(
 def test_stopping_where_nothing_runs_does_nothing(tmp_path: Path) -> None:
     assert lifecycle.stop(tmp_path / "missing") is None
     assert lifecycle.stop(tmp_path) is None
-
-
-class Terminal(io.StringIO):
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
 
 
 class Pipe(Terminal):

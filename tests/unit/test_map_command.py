@@ -1,6 +1,5 @@
 """`jobrunner map` without a broker: its line, its options, what would run, and what it writes."""
 
-import io
 import json
 import os
 import sys
@@ -24,6 +23,7 @@ from jobrunner.mapping.recipe import Recipe
 from jobrunner.mapping.template import Call, Command
 from jobrunner.outcome import Error
 from jobrunner.wishes import Wishes
+from tests.support.terminal import Terminal
 
 TASKS = """
 from jobrunner import job
@@ -276,10 +276,6 @@ def test_a_map_in_which_all_went_well_has_nothing_to_say(capsys: pytest.CaptureF
 
 
 def test_on_a_terminal_controls_in_results_are_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     report(ended(1, result=msgspec.Raw(b'"\\u001b[2Jx"')), is_command=True)

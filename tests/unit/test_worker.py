@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,19 +23,11 @@ from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Reje
 from jobrunner.registry import FunctionSpec
 from jobrunner.worker import inbox, settling
 from jobrunner.worker.pauses import Pauses
-from tests.support.edges import Bench, Standing
+from tests.support.edges import Bench, Standing, on_a_loop
 
 ERROR = Error(reason="error", message="boom")
 RAN = attempts.Run(worker="w1", host="h", pid=1, started_at=1.0, ended_at=2.0)
 LOST = ConnectionDown("consume", 1, BrokerLost(address="h:1", reason="reset"), 0.5)
-
-
-def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(test(*args, **kwargs))
-
-    return run
 
 
 @contextlib.asynccontextmanager
