@@ -293,6 +293,8 @@ def _find_timeout(flags: Flags, files: Files) -> tuple[float, str]:
     value, layer = found
     place = layer.place("connect_timeout")
     try:
-        return parse_duration(str(value)), place
+        if seconds := parse_duration(str(value)):
+            return seconds, place
+        raise BadDuration(value=str(value))
     except BadDuration as exc:
         raise ConfigInvalid(problem=f"{place}: connect_timeout: {exc.message}", hint=exc.hint) from exc

@@ -177,7 +177,8 @@ def read_ring(path: Path, origin: str) -> KeyRing:
                 raise KeyFileOpen(path=path, mode=f"{status.st_mode & 0o7777:04o}")
             data = file.read(_MOST_BYTES)
     except OSError as exc:
-        raise KeyInvalid(problem=f"{path}: {exc.strerror} (from {origin}).", hint="jobrunner key new FILE") from exc
+        named_in = "" if origin == str(path) else f" (from {origin})"
+        raise KeyInvalid(problem=f"{path}: {exc.strerror}{named_in}.", hint="jobrunner key new FILE") from exc
     if status.st_uid not in (0, os.geteuid()):
         raise KeyInvalid(problem=f"{path} belongs to another user.", hint=f"sudo chown {os.geteuid()} {path}")
     try:

@@ -10,6 +10,7 @@ import click
 from jobrunner.cli import out
 from jobrunner.cli.broker_talk import NONE_RUNS, Follower, facts, show, show_none, start_showing_progress, which
 from jobrunner.cli.command import group, option, pass_shared
+from jobrunner.cli.kinds import Number
 from jobrunner.cli.shared import Shared
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
     engine = click.Choice(["auto", "rabbitmq", "docker"])
     for decorate in (
         option("--data", type=_FOLDER, metavar="DIR", help="Its data folder [default: in the state folder]."),
-        option("--port", type=click.IntRange(1, 65535), metavar="N", help="Its port [default: a free one, kept]."),
+        option("--port", type=Number(1, 65535), metavar="N", help="Its port [default: a free one, kept]."),
         option("--engine", type=engine, default="auto", show_default=True, help="auto: rabbitmq-server, else Docker."),
     ):
         command = decorate(command)

@@ -22,18 +22,19 @@ _NEXT = {
 }
 
 
-@command("completion")
+EPILOG = """
+\b
+  bash   source <(jobrunner completion bash)
+  zsh    source <(jobrunner completion zsh)
+  fish   jobrunner completion fish | source"""
+
+
+@command("completion", epilog=EPILOG)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @option("--install", is_flag=True, help="Write it to the shell's own folder for such scripts.")
 @pass_shared
 def completion(shared: Shared, shell: str, *, install: bool) -> None:
-    r"""Print the completion script of your shell.
-
-    \b
-    bash   source <(jobrunner completion bash)
-    zsh    source <(jobrunner completion zsh)
-    fish   jobrunner completion fish | source
-    """
+    """Print the completion script of your shell: commands, options, and ids and queues that were seen last."""
     script = _script(shell)
     if not install:
         out.emit(script)

@@ -86,7 +86,7 @@ def _shown(value: Any) -> str:
     )
 
 
-@config.command("path")
+@config.command("path", short_help="The files that are read.")
 @pass_shared
 def path(shared: Shared) -> None:
     """The configuration files: those that are read, and the user's even if it is not there."""
@@ -99,7 +99,7 @@ def path(shared: Shared) -> None:
         out.emit(f"{file}{note}" if sys.stdout.isatty() else str(file))
 
 
-@config.command("check")
+@config.command("check", short_help="Whether files, URL and options are right.")
 @pass_shared
 @click.pass_context
 def check(ctx: click.Context, shared: Shared, /) -> None:

@@ -10,6 +10,7 @@ import click
 from jobrunner.cli import out, phrases
 from jobrunner.cli.command import Group, option, pass_shared
 from jobrunner.cli.fixing import sure_options
+from jobrunner.cli.kinds import Number
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import no_sync_option
 
@@ -111,7 +112,7 @@ def _draw(shared: Shared, rows: Sequence["CauseRow"]) -> None:
 
 @dead.command("list", short_help="The dead jobs themselves.")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
-@option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N", help="At most N.")
+@option("--limit", type=Number(1), default=50, show_default=True, metavar="N", help="At most N.")
 @no_sync_option
 @click.pass_context
 def list_dead(ctx: click.Context, words: tuple[str, ...], *, limit: int, no_sync: bool) -> Any:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from jobrunner.doctor.check import Check
 
-EPILOG = """\b
+EPILOG = """
+\b
   jobrunner doctor
   jobrunner doctor -A tasks --fix
   jobrunner doctor --report > report.txt     for a bug report"""

@@ -6,7 +6,7 @@ import click
 
 from jobrunner.cli.after import WHEN, after_of
 from jobrunner.cli.command import command, option, pass_shared, tail_of
-from jobrunner.cli.kinds import BACKOFF, DURATION, POSITIVE_DURATION, PRIORITY
+from jobrunner.cli.kinds import BACKOFF, DURATION, POSITIVE_DURATION, PRIORITY, Number
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import OptionsClash, UsageError
 
@@ -35,7 +35,7 @@ A line of --from: {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["prog
 )
 @option("--expires", type=POSITIVE_DURATION, metavar="DUR", help="Not started later than that: expired.")
 @option("--priority", type=PRIORITY, metavar="0-9|low|normal|high", show_default="4", help="Higher first.")
-@option("--retries", type=click.IntRange(0, 999_999), metavar="N", show_default="3", help="Attempts after the first.")
+@option("--retries", type=Number(0, 999_999), metavar="N", show_default="3", help="Attempts after the first.")
 @option("--backoff", type=BACKOFF, metavar="DUR[..MAX]", show_default="10s..1h", help="Doubles, with jitter.")
 @option("--timeout", type=POSITIVE_DURATION, metavar="DUR", help="TERM, then KILL; counts as a failure.")
 @option("--id", metavar="ID", help="Instead of a random id; a known one is not queued again.")

@@ -51,7 +51,7 @@ def from_click(exc: click.ClickException, args: Sequence[str]) -> JobrunnerError
         return _unknown_option(exc, args, path)
     message = " ".join(exc.format_message().split())
     if isinstance(exc, click.BadParameter) and exc.param is not None and not isinstance(exc, click.MissingParameter):
-        name = exc.param.opts[-1] if isinstance(exc.param, click.Option) else exc.param.human_readable_name
+        name = exc.param.opts[-1] if isinstance(exc.param, click.Option) else exc.param.human_readable_name.strip("[]")
         message = f"{name}: {exc.message}"
     return UsageError(message=message if message.endswith(".") else f"{message}.", hint=f"{path} --help")
 
@@ -61,7 +61,7 @@ def _unknown_option(exc: click.NoSuchOption, args: Sequence[str], path: str) -> 
     word = next((arg for arg in options if arg.startswith(exc.option_name)), exc.option_name)
     command = exc.ctx.command if exc.ctx else None
     known = [name for param in (command.params if command else ()) for name in param.opts if name.startswith("--")]
-    suggestion = nearest(word.partition("=")[0], known) if word.startswith("--") else ""
+    suggestion = nearest(word.partition("=")[0], known, prefix="--") if word.startswith("--") else ""
     takes_words = command is not None and any("--arg" in param.opts for param in command.params)
     if takes_words and not suggestion:
         return DashArgument(argument=word, command=command.name if command else "")

@@ -67,7 +67,7 @@ def _write(file: Path, line: str) -> None:
     try:
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except FileExistsError as exc:
-        raise BadValue(problem=f"{file} exists; it is not overwritten.", hint="jobrunner key show FILE") from exc
+        raise BadValue(problem=f"{file} exists; it is not overwritten.", hint=f"jobrunner key show {file}") from exc
     except OSError as exc:
         raise BadValue(problem=f"{file}: {exc.strerror}.", hint="jobrunner key new ~/jobrunner.key") from exc
     with os.fdopen(fd, "w", encoding="ascii") as stream:

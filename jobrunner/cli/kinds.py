@@ -25,6 +25,21 @@ class _Kind(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
         return self._parse(str(value))
 
 
+class Number(click.IntRange):
+    """A whole number from `least` to `most`, which the error says in words."""
+
+    def __init__(self, least: int, most: int = 1_000_000_000) -> None:
+        super().__init__(least, most)
+        self._span = f"{least} to {most}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Raises: click.BadParameter."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"'{value}' is not a whole number from {self._span}.", param, ctx)
+
+
 def parse_priority(text: str) -> int:
     """0 to 9 from a digit or `low`, `normal`, `high`. Raises: BadValue."""
     if text in _PRIORITIES:

@@ -10,6 +10,7 @@ import click
 from jobrunner.cli import out
 from jobrunner.cli.command import command, option, pass_shared
 from jobrunner.cli.completing import complete_ids
+from jobrunner.cli.kinds import Number
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import no_sync_option
 from jobrunner.cli.watching import fill_in, watch_option
@@ -29,7 +30,7 @@ The words of a FILTER: jobrunner help filters."""
 
 @command("list", epilog=EXAMPLES, prepare=fill_in)
 @click.argument("words", nargs=-1, metavar="[FILTER]...", shell_complete=complete_ids)
-@option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N", help="At most N.")
+@option("--limit", type=Number(1), default=50, show_default=True, metavar="N", help="At most N.")
 @option("--after", metavar="ID", help="Go on after this job: the last of the page before.")
 @option(
     "--sort",

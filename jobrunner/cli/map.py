@@ -6,7 +6,7 @@ import click
 
 from jobrunner.cli.after import WHEN
 from jobrunner.cli.command import Command, option, pass_shared, tail_of
-from jobrunner.cli.kinds import BACKOFF, DURATION, POSITIVE_DURATION, PRIORITY
+from jobrunner.cli.kinds import BACKOFF, DURATION, POSITIVE_DURATION, PRIORITY, Number
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import OptionsClash, UsageError
 
@@ -49,14 +49,12 @@ class MapCommand(Command):
 @option(
     "-m",
     "--max-in-flight",
-    type=click.IntRange(1, 1_000_000),
+    type=Number(1, 1_000_000),
     metavar="N",
     show_default="1000; fewer with --batch",
     help="Jobs on their way at most, those included whose results wait for their turn.",
 )
-@option(
-    "--batch", type=click.IntRange(1, 100_000), metavar="N", default=1, show_default=True, help="Inputs in one job."
-)
+@option("--batch", type=Number(1, 100_000), metavar="N", default=1, show_default=True, help="Inputs in one job.")
 @option("--run", metavar="NAME", show_default="TASK-1a2b", help="The name of it all, for list, cancel and --resume.")
 @option("--resume", is_flag=True, help="With --run: only what has not succeeded; what goes on is waited for.")
 @option("--retry-failed", is_flag=True, help="With --run: only what is dead.")
@@ -72,7 +70,7 @@ class MapCommand(Command):
 @option("--delay", type=DURATION, metavar="DUR", help="Not before that long from now.")
 @option("--expires", type=POSITIVE_DURATION, metavar="DUR", help="Not started later than that: expired.")
 @option("--priority", type=PRIORITY, metavar="0-9|low|normal|high", show_default="4", help="Higher first.")
-@option("--retries", type=click.IntRange(0, 999_999), metavar="N", show_default="3", help="Attempts after the first.")
+@option("--retries", type=Number(0, 999_999), metavar="N", show_default="3", help="Attempts after the first.")
 @option("--backoff", type=BACKOFF, metavar="DUR[..MAX]", show_default="10s..1h", help="Doubles, with jitter.")
 @option("--timeout", type=POSITIVE_DURATION, metavar="DUR", help="TERM, then KILL; counts as a failure.")
 @option("--tag", multiple=True, metavar="T", help="For filters; may be repeated.")

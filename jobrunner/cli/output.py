@@ -6,7 +6,7 @@ import click
 
 from jobrunner.cli.command import command, option, pass_shared
 from jobrunner.cli.completing import complete_ids
-from jobrunner.cli.kinds import POSITIVE_DURATION
+from jobrunner.cli.kinds import POSITIVE_DURATION, Number
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import no_sync_option
 from jobrunner.errors import OptionsClash
@@ -15,10 +15,8 @@ from jobrunner.errors import OptionsClash
 @command("logs")
 @click.argument("words", nargs=-1, metavar="[ID|FILTER]...", shell_complete=complete_ids)
 @option("-f", "--follow", is_flag=True, help="Go on until the jobs have ended; exit 0, or 1 if one failed.")
-@option(
-    "-l", "--lines", type=click.IntRange(0), metavar="N", help="The last N lines (all; 10 of each of several jobs)."
-)
-@option("--attempt", type=click.IntRange(1), metavar="N", help="Only of this attempt.")
+@option("-l", "--lines", type=Number(0), metavar="N", help="The last N lines (all; 10 of each of several jobs).")
+@option("--attempt", type=Number(1), metavar="N", help="Only of this attempt.")
 @option("--stream", type=click.Choice(["out", "err"]), help="Only stdout, or only stderr.")
 @option("-t", "--timestamps", is_flag=True, help="When each line was read, before it.")
 @option("--since", type=POSITIVE_DURATION, metavar="DUR", help="Only what was written that long ago or later.")

@@ -1,5 +1,6 @@
 """`jobrunner queues list|declare|pause|resume|purge`."""
 
+import re
 import sys
 
 import click
@@ -10,7 +11,7 @@ from jobrunner.cli.completing import complete_queues
 from jobrunner.cli.kinds import POSITIVE_DURATION
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import no_sync_option
-from jobrunner.errors import OptionsClash
+from jobrunner.errors import BadValue, OptionsClash
 
 
 @group("queues")
@@ -83,6 +84,8 @@ def _print_definitions(shared: Shared, names: list[str], broker_version: str, *,
     from jobrunner.broker import topology, users
 
     vhost = shared.settings.url.vhost
+    if re.match(r"\d+\.\d+", broker_version) is None:
+        raise BadValue(problem=f"'{broker_version}' is not a version of RabbitMQ.", hint="--broker-version 3.13.0")
     printed = topology.definitions(names, vhost=vhost, broker_version=broker_version)
     if with_users:
         printed |= users.definitions(names, vhost=vhost)

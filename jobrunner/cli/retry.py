@@ -7,7 +7,7 @@ import click
 from jobrunner.cli.command import command, option, pass_shared
 from jobrunner.cli.completing import complete_ids
 from jobrunner.cli.fixing import sure_options
-from jobrunner.cli.kinds import POSITIVE_DURATION, RATE
+from jobrunner.cli.kinds import POSITIVE_DURATION, RATE, Number
 from jobrunner.cli.shared import Shared
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ The words of a FILTER: jobrunner help filters. What `dead purge` and `queues pur
 @option("--set", multiple=True, metavar="KEY=VALUE", help="Other queue, timeout, retries, priority, backoff.")
 @option("--delay", type=POSITIVE_DURATION, metavar="DUR", help="Not before that.")
 @option("--rate", type=RATE, metavar="N/s", help="So many a second at most; also 30/m.")
-@option("--canary", type=click.IntRange(1), metavar="N", help="N first; the others only if all of these succeed.")
+@option("--canary", type=Number(1), metavar="N", help="N first; the others only if all of these succeed.")
 @sure_options
 @pass_shared
 def retry(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from jobrunner.cli import out
-from jobrunner.cli.kinds import DURATION
+from jobrunner.cli.kinds import POSITIVE_DURATION
 
 if TYPE_CHECKING:
     from jobrunner.config import Settings
@@ -109,7 +109,7 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("--no-input",), {"is_flag": True, "help": "Ask nothing; on without a terminal, or with CI."}),
     (
         ("--connect-timeout",),
-        {"type": DURATION, "metavar": "DUR", "help": "For connecting and for a confirm (10s)."},
+        {"type": POSITIVE_DURATION, "metavar": "DUR", "help": "For connecting and for a confirm (10s)."},
     ),
 ]
 

@@ -67,9 +67,12 @@ def sections() -> dict[str, list[str]]:
     return found
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """` Did you mean 'enqueue'?` with its leading space, or nothing if no known word is near."""
+def nearest(word: str, known: list[str], prefix: str = "") -> str:
+    """` Did you mean 'enqueue'?` with its leading space, or nothing if no known word is near.
+
+    prefix: what all of them begin with, which makes none of them near.
+    """
     from difflib import get_close_matches
 
-    found = get_close_matches(word, known, n=1)
-    return f" Did you mean '{found[0]}'?" if found else ""
+    found = get_close_matches(word.removeprefix(prefix), [name.removeprefix(prefix) for name in known], n=1)
+    return f" Did you mean '{prefix}{found[0]}'?" if found else ""

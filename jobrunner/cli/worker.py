@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from jobrunner.cli.command import command, option, pass_shared
-from jobrunner.cli.kinds import DURATION, SIZE
+from jobrunner.cli.kinds import DURATION, SIZE, Number
 from jobrunner.cli.shared import Shared
 
 EPILOG = """\b
@@ -19,9 +19,7 @@ USR1          their stacks to stderr"""
 
 
 @command("worker", epilog=EPILOG)
-@option(
-    "-p", "--procs", type=click.IntRange(1, 1024), metavar="N", show_default="usable CPUs", help="Worker processes."
-)
+@option("-p", "--procs", type=Number(1, 1024), metavar="N", show_default="usable CPUs", help="Worker processes.")
 @option(
     "-q", "--queue", multiple=True, metavar="NAME", show_default="task_queue", help="Looked at in this order; repeat."
 )
@@ -55,7 +53,7 @@ USR1          their stacks to stderr"""
     help="A redelivered job runs once no worker claims it for so long.",
 )
 @option("--burst", is_flag=True, help="End when queues and processes have nothing to do.")
-@option("--max-jobs", type=click.IntRange(1), metavar="N", help="Renew a process after N jobs.")
+@option("--max-jobs", type=Number(1), metavar="N", help="Renew a process after N jobs.")
 @option("--max-memory", type=SIZE, metavar="SIZE", help="Renew a process that is larger, between jobs.")
 @option("--reload", is_flag=True, help="Renew idle processes when a *.py changes.")
 @option("--name", metavar="NAME", show_default="host-4hex", help="Unique among live workers.")

@@ -130,8 +130,8 @@ def parse_range(text: str) -> range:
         dash = head.index("-", 1)
         first, last = int(head[:dash]), int(head[dash + 1 :])
         step = int(step_text) if colon else 1
-        if not step:
-            raise ValueError
-    except ValueError as exc:
+        found = range(first, last + (1 if step > 0 else -1), step)  # refuses a step of 0
+        len(found)  # refuses what no machine counts to
+    except (ValueError, OverflowError) as exc:
         raise BadValue(problem=f"'{text}' is not a range.", hint="--range 1-100 · --range 0-100:5") from exc
-    return range(first, last + (1 if step > 0 else -1), step)
+    return found

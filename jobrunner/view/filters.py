@@ -75,7 +75,9 @@ def _plain(part: str, user: str, prefixes: list[str]) -> Term:
     """`last`, `last:5`, an id or the beginning of one. Raises: BadFilter."""
     if found := _LAST.fullmatch(part):
         return terms.newest_of(user, int(found[1] or 1))
-    key, colon, _ = part.partition(":")
+    key, colon, value = part.partition(":")
+    if key == "last" and colon:
+        raise BadFilter(problem=f"'{value}' is not a number of jobs.", hint="last:5")
     if colon:
         raise BadFilter(problem=f"There is no filter '{key}:'.{_nearest(key, KEYS)}", hint=_all_keys())
     lower = part.lower()

@@ -56,7 +56,7 @@ def test_path_lists_the_files_and_the_users_even_if_it_is_not_there(
     [
         ("[worker]\nprcs = 3\n", "jobrunner.toml:2: unknown key 'prcs' in [worker]. Did you mean 'procs'?"),
         ("[worker]\ngrace = 'soon'\n", "jobrunner.toml:2: grace: 'soon' is not a duration."),
-        ("[enqueue]\nretries = -1\n", "jobrunner.toml:2: retries: -1 is not in the range 0<=x<=999999."),
+        ("[enqueue]\nretries = -1\n", "jobrunner.toml:2: retries: '-1' is not a whole number from 0 to 999999."),
         ("[broker]\nengine = 'x'\n", "jobrunner.toml:2: engine: 'x' is not one of 'auto', 'rabbitmq', 'docker'."),
         ("url = 'http://localhost:15672'\n", "'http://localhost:15672' is RabbitMQ's web page, not its AMQP port."),
     ],

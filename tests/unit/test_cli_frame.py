@@ -141,6 +141,7 @@ def test_the_version_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) 
         (["queues", "lst"], "No such command 'lst'. Did you mean 'list'?", "jobrunner queues --help"),
         (["help", "wroker"], "No such command 'wroker'. Did you mean 'worker'?", "jobrunner --help"),
         (["worker", "--prcs", "3"], "No such option '--prcs'. Did you mean '--procs'?", "jobrunner worker --help"),
+        (["worker", "--foo"], "No such option '--foo'.", "jobrunner worker --help"),
         (["worker", "-z"], "No such option '-z'.", "jobrunner worker --help"),
         (
             ["enqueue", "tasks:f", "-5"],
@@ -161,8 +162,21 @@ def test_the_version_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) 
         (["enqueue", "t:f", "--delay", "5 mins"], "'5 mins' is not a duration.", "90s, 5m, 1h30m"),
         (
             ["enqueue", "t:f", "--retries", "x"],
-            "--retries: 'x' is not a valid integer range.",
+            "--retries: 'x' is not a whole number from 0 to 999999.",
             "jobrunner enqueue --help",
+        ),
+        (["key", "check", "/"], "FILE: File '/' is a directory.", "jobrunner key check --help"),
+        (["key", "check", "/none"], "/none: No such file or directory.", "jobrunner key new FILE"),
+        (["list", "--connect-timeout", "0"], "'0' is no time at all.", "90s, 5m, 1h30m"),
+        (
+            ["list", "--limit", "9" * 20],
+            f"--limit: '{'9' * 20}' is not a whole number from 1 to 1000000000.",
+            "jobrunner list --help",
+        ),
+        (
+            ["queues", "declare", "--print", "--broker-version", "new"],
+            "'new' is not a version of RabbitMQ.",
+            "--broker-version 3.13.0",
         ),
         (["worker", "--", "x"], "'worker' takes nothing after '--'.", "jobrunner worker --help"),
         (

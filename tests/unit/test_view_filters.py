@@ -189,6 +189,7 @@ WRONG: list[tuple[str, type[JobrunnerError], str]] = [
     ("quue:x", BadFilter, "There is no filter 'quue:'. Did you mean 'queue'?"),
     ("state:deed", BadFilter, "There is no state 'deed'. Did you mean 'dead'?"),
     ("k7f", BadFilter, "'k7f' is too short for a job id: at least 4 characters of 16."),
+    ("last:many", BadFilter, "'many' is not a number of jobs."),
     ("tasks.resize", BadFilter, "'tasks.resize' is no job id and no filter."),
     ("queue:", BadFilter, "'queue:' needs a value."),
     ("queue:,", BadFilter, "'queue:' needs a value."),
