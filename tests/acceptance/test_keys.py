@@ -17,16 +17,11 @@ from jobrunner.config import parse_url
 from jobrunner.keyring import new_lines, read_ring
 from tests.support.command import Commands
 from tests.support.eventually import eventually
+from tests.support.keys import write_key
 from tests.support.worker import WorkerProcess, starts, wait_for_start
 
 ROLES = ("producer", "worker", "operator")
 CANNOT = "None of the keys from JOBRUNNER_AUTHKEY_FILE may sign"
-
-
-def write_key(path: Path, *lines: str) -> Path:
-    path.touch(mode=0o600)
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def rings(folder: Path, *, is_pair: bool) -> dict[str, Path]:

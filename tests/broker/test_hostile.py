@@ -16,6 +16,7 @@ from jobrunner.envelope import id_of
 from tests.support.command import Commands
 from tests.support.eventually import eventually
 from tests.support.hostile import Hostile, Keys, Place, corpus
+from tests.support.keys import write_key
 from tests.support.worker import WorkerProcess, starts
 
 Ends = Counter[tuple[str, str, str]]
@@ -116,9 +117,7 @@ def with_key(message: Hostile) -> str:
 def test_each_is_dead_once_for_its_reason_and_nothing_runs(make_vhost: Callable[..., str], tmp_path: Path) -> None:
     url = make_vhost()
     keys = Keys()
-    key_file = tmp_path / "key"
-    key_file.touch(mode=0o600)
-    key_file.write_text("\n".join(keys.lines) + "\n")
+    key_file = write_key(tmp_path / "key", *keys.lines)
     witness, never = tmp_path / "witness", tmp_path / "never"
     cli = Commands(tmp_path, {"JOBRUNNER_URL": url})
     cli.run("queues", "declare", "plain", "guarded")

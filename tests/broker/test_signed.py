@@ -19,13 +19,8 @@ from tests.support.broker import TestBroker
 from tests.support.command import Commands
 from tests.support.eventually import eventually
 from tests.support.foreign import publish
+from tests.support.keys import write_key
 from tests.support.worker import WorkerProcess, starts, wait_for_start
-
-
-def write_key(path: Path, *lines: str) -> Path:
-    path.touch(mode=0o600)
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def state_of(cli: Commands, job_id: str) -> str:
