@@ -51,6 +51,8 @@ def parse_target(text: str) -> str:
 
     Raises: TargetIsPath for a file, BadTarget for anything else that names no function.
     """
+    if not text:
+        raise BadTarget(target=text, hint="jobrunner enqueue tasks:resize a.jpg")
     path, _, function = text.partition(":")
     if path.endswith(".py") or ("/" in path and function):
         stem = path.removesuffix(".py").removeprefix("./")

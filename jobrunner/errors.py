@@ -78,7 +78,7 @@ class BrokerLost(BrokerError):
 
     code = "broker_lost"
     text = "The connection to the broker at {address} ended: {reason}."
-    hint_text = "jobrunner broker status"
+    hint_text = "jobrunner doctor"
 
 
 class LoginRefused(BrokerError):

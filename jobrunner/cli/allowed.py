@@ -98,8 +98,11 @@ def raw_handler_of(function: str | None, line: str | None) -> tuple[str | None, 
         except ValueError as exc:
             raise BadValue(problem=f"--raw-handler-command: {exc}.", hint="--raw-handler-command 'wc -c'") from exc
         if not words:
-            raise BadTarget(target=line)
-    return (parse_target(function) if function else None), line
+            raise BadValue(problem="--raw-handler-command is empty.", hint="--raw-handler-command 'wc -c'")
+    try:
+        return (parse_target(function) if function else None), line
+    except BadTarget as exc:
+        raise BadTarget(target=function, hint="--raw-handler tasks:handle · --raw-handler-command 'wc -c'") from exc
 
 
 def check_raw_is_unsigned(settings: WorkerSettings) -> None:

@@ -31,6 +31,8 @@ def call(row: "JobRow") -> str:
     if row.task is None:
         return out.printable(shlex.join(row.argv or ()))
     function = row.task.rpartition(":")[2]
+    if row.calls > 1:
+        return out.printable(f"{function} ({row.calls:,} calls)")
     words = [_cut(word, LONGEST_VALUE) for word in _arguments(row)]
     whole = f"{function}({', '.join(words)})"
     while len(whole) > LONGEST_CALL and len(words) > 1:

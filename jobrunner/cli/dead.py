@@ -92,7 +92,8 @@ def _draw(shared: Shared, rows: Sequence["CauseRow"]) -> None:
             f"{phrases.age(now - row.newest)} ago",
             f"{phrases.age(now - row.oldest)} ago",
             out.printable(row.task),
-            out.printable(f"{row.error}  {row.place or ''}".rstrip()),
+            out.printable(row.error),
+            out.printable(row.place or ""),
         ]
         for row in rows
     ]
@@ -103,6 +104,7 @@ def _draw(shared: Shared, rows: Sequence["CauseRow"]) -> None:
         Column("OLDEST", right=True),
         Column("TASK"),
         Column("ERROR", flexible=True),
+        Column(""),
     ]
     out.emit(table(columns, cells, shared.color))
     first = f"cause:{rows[0].cause}"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from jobrunner.cli.command import command, option, pass_shared
 from jobrunner.cli.kinds import Number
 from jobrunner.cli.shared import Shared
-from jobrunner.errors import DevRemote
+from jobrunner.errors import BrokerRefused, DevRemote
 
 if TYPE_CHECKING:
     from jobrunner.worker.settings import WorkerSettings
@@ -43,6 +43,9 @@ def dev(shared: Shared, /, port: int | None, *, once: bool, **options: Any) -> i
         from jobrunner.worker.run import run_worker
 
         return asyncio.run(run_worker(settings))
+    except BrokerRefused as exc:
+        origin = shared.settings.url.origin
+        raise BrokerRefused(hint=f"leave {origin} out: then dev starts a broker of its own", **exc.fields) from exc
     finally:
         if once and is_ours:
             lifecycle.stop()

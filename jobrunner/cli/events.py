@@ -11,8 +11,11 @@ from jobrunner.cli.command import command, option, pass_shared
 from jobrunner.cli.completing import complete_ids
 from jobrunner.cli.kinds import POSITIVE_DURATION
 from jobrunner.cli.shared import Shared
+from jobrunner.durations import format_duration
 
 SINCE_S = 3600.0
+KEPT_S = 30 * 86_400.0
+"""So far back the ledger goes."""
 
 EXAMPLES = """\b
   jobrunner events --follow
@@ -44,14 +47,20 @@ def events(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:
         since_s = SINCE_S
     start = None if since_s is None else time.time() - since_s
 
-    async def run() -> None:
+    async def run() -> bool:
+        is_empty = True
         found = followed(shared.settings, start) if follows or start is None else recorded(shared.settings, start)
         async with aclosing(found) as records:
             async for record in records:
                 if wanted.takes(record):
+                    is_empty = False
                     show(shared, record)
                     if follows:
                         sys.stdout.flush()
 
-    asyncio.run(run())
+        return is_empty
+
+    if asyncio.run(run()) and since_s is not None:
+        further = "" if since_s >= KEPT_S else "  Further back:  --since 30d"
+        shared.talk(f"No such event in the last {format_duration(since_s)}.{further}")
     return 0

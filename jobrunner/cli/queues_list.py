@@ -33,7 +33,8 @@ def list_all(shared: Shared, names: Sequence[str], *, no_sync: bool) -> int:
     if shared.json:
         out.emit_json({"queues": [_document(row, now) for row in found]})
     elif sys.stdout.isatty():
-        _draw(found, now, shared.color)
+        if found:
+            _draw(found, now, shared.color)
     else:
         for row in found:
             out.emit(_piped(row, now))

@@ -49,7 +49,7 @@ def retry(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:
 
     changes = parse_changes(options["set"])
     typed = ids_from_stdin(words)
-    report = Report(shared)
+    report = Report(shared, options["delay"] or 0.0)
     with opened(shared) as store:
         try:
             return asyncio.run(_retry(shared, store, typed, report, options | {"changes": changes}))

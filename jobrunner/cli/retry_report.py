@@ -1,6 +1,7 @@
 """What `jobrunner retry` tells: ids for programs, a line for each job for people, how the canaries ended."""
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -8,6 +9,7 @@ from jobrunner.cli import out
 from jobrunner.cli.phrases import mark_of, plural
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import PartlyDone
+from jobrunner.instants import show_instant
 
 if TYPE_CHECKING:
     from jobrunner.fixing.retrying import Retried
@@ -21,8 +23,10 @@ SHOWN: Final = 20
 class Report:
     """Told of each job; `end` gives the exit code."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, delay_s: float = 0.0) -> None:
+        """delay_s: they are due so much later."""
         self._shared = shared
+        self._delay_s = delay_s
         self._is_shown = sys.stdout.isatty() and not shared.json and not shared.quiet
         self._names: dict[str, str] = {}
         self._documents: list[dict[str, Any]] = []
@@ -72,7 +76,11 @@ class Report:
         if not self._is_shown and not self._shared.json:
             out.emit(one.id)
         if one.note or (self._is_shown and one.id in self._names):
-            self._tell(one.id, mark_of("queued", self._shared.color, sys.stdout), one.note or "queued again")
+            state, text = "queued", "queued again"
+            if self._delay_s:
+                now = time.time()
+                state, text = "scheduled", f"queued again, {show_instant(now + self._delay_s, now)}"
+            self._tell(one.id, mark_of(state, self._shared.color, sys.stdout), one.note or text)
 
     def _tell(self, job_id: str, mark: str, text: str) -> None:
         """A line for people: on stdout if that is a terminal, else on stderr, where it is not taken for an id."""

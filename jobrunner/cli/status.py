@@ -28,6 +28,7 @@ def status(shared: Shared, /, names: tuple[str, ...], **options: Any) -> int:
 
     READY is what the broker counts now; the rest is from the ledger, rates over the last minute. Piped: name, ready,
     running, later, dead, oldest in seconds, in/s, out/s, consumers. --no-sync: from the local view, without the broker.
+    Exit 4 if there is no queue of a name that was given.
     """
     import asyncio
 
@@ -73,9 +74,13 @@ class _Look:
 
     async def _show(self) -> None:
         from jobrunner.cli.status_document import document
-        from jobrunner.cli.status_facts import gather
+        from jobrunner.cli.status_facts import gather, missing
+        from jobrunner.errors import NotFound
 
         facts = await gather(self._shared, self._store, self._names, no_sync=self._no_sync)
+        if gone := missing(facts, self._names):
+            shown = ", ".join(f"'{name}'" for name in gone)
+            raise NotFound(message=f"There is no queue {shown}.", hint="jobrunner queues list")
         self.has_problems = bool(facts.problems)
         if self._shared.json:
             out.emit_json(document(facts, self._shared))

@@ -155,6 +155,18 @@ async def _ask(shared: Shared, facts: Facts) -> None:
         facts.blocked = connection.blocked
 
 
+def missing(facts: Facts, words: Sequence[str]) -> list[str]:
+    """Queues that were typed and of which nobody knows: the broker has none, the ledger no job, no worker listens."""
+    if facts.version is None:
+        return []
+    listened = {name for reply in facts.replies or () for name in reply.queues}
+    return [
+        row.name
+        for row in facts.queues[:DEPTHS_AT_MOST]
+        if row.name in words and row.ready is None and row.counts == Counts(queue=row.name) and row.name not in listened
+    ]
+
+
 def problems_of(facts: Facts) -> Iterator[Problem]:
     """What a person should look at, worst last."""
     yield from _of_queues(facts)

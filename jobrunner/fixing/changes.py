@@ -42,7 +42,8 @@ def parse_changes(words: Sequence[str]) -> Changes:
     for word in words:
         key, equals, value = word.partition("=")
         if key not in KEYS or not equals:
-            raise BadValue(problem=f"--set {word}: it takes KEY=VALUE.", hint=", ".join(f"{name}=" for name in KEYS))
+            problem = f"--set {word}: it takes KEY=VALUE." if not equals else f"--set does not know '{key}'."
+            raise BadValue(problem=problem, hint=", ".join(f"{name}=" for name in KEYS))
         if key == "priority":
             priority = _priority(value)
         else:

@@ -131,6 +131,7 @@ def _of_body(body: bytes) -> dict[str, Any]:
     limits = {"max_attempts": job.max_attempts, "timeout_s": job.timeout_s, "expires_at": job.expires_at}
     facts: dict[str, Any] = {**limits, "seq": job.seq, "label": job.label, "task": job.task, "argv": job.argv}
     facts["after"] = job.after
+    facts["calls"] = len(job.items) or 1
     if job.task is not None:
         facts |= {"args": msgspec.Raw(bytes(job.args)), "kwargs": msgspec.Raw(bytes(job.kwargs))}
     return facts

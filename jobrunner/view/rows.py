@@ -31,6 +31,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     cause: four hex digits, the same for the same cause; of those that are retrying or dead.
     result: JSON, of one that succeeded. result_bytes: its size. truncated: it was cut at its limit.
     copy: the highest known. chain: manual retries. after: what it waits for, or waited for.
+    calls: of a batch of `map` how many; it has no args.
     """
 
     id: str
@@ -72,6 +73,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     progress_text: str | None = None
     cancel_requested_at: float | None = None
     after: After | None = None
+    calls: int = 1
     body: bytes | None = None
 
     @property
@@ -86,7 +88,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
             return " ".join(self.argv)
         if self.task is None:
             return ""
-        return f"{self.task.replace(':', '.')}({self._arguments()})"
+        function = self.task.replace(":", ".")
+        return f"{function} ({self.calls:,} calls)" if self.calls > 1 else f"{function}({self._arguments()})"
 
     def _arguments(self) -> str:
         try:

@@ -82,8 +82,9 @@ def test_status_in_a_pipe_and_as_json(world: World) -> None:
 def test_status_of_one_queue_and_a_check_of_it(world: World) -> None:
     assert world.home.run("status", "--check").returncode == 1
     assert world.home.run("status", "video", "--check", "--quiet").returncode == 1
-    done = world.home.run("status", "empty", "--check")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = world.home.run("status", "empty", "--check")  # a name that was mistyped must not look well
+    said = "error: There is no queue 'empty'.\nhint:  jobrunner queues list\n"
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", said)
     assert world.home.run("ps", "video").stdout.startswith("video\t1\t")
 
 
@@ -484,7 +485,7 @@ def test_where_nothing_ever_happened_there_is_nothing_and_no_error(
     for args, told in (
         (("list",), "There are no jobs.\n"),
         (("status", "--check"), ""),
-        (("events",), ""),
+        (("events",), "No such event in the last 1h.  Further back:  --since 30d\n"),
         (("workers", "list"), ""),
         (("workers", "ping"), "No worker is there to answer.  Start one:  jobrunner worker\n"),
         (("queues", "list"), ""),

@@ -46,6 +46,11 @@ def use_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def test_a_batch_of_map_says_how_many_calls_it_is() -> None:
+    batch = job(args=msgspec.Raw(b"[]"), calls=500)
+    assert (columns.call(batch), batch.name) == ("resize (500 calls)", "tasks.resize (500 calls)")
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(-1, "0s"), (12.9, "12s"), (60, "1m"), (3599, "59m"), (3600, "1h"), (86_400 * 3.9, "3d")],

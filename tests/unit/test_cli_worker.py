@@ -176,7 +176,7 @@ def test_a_broker_elsewhere_is_warned_of_and_one_here_is_not(capsys: pytest.Capt
         ({"app": ("a/b",)}, BadValue),
         ({"raw_handler": "t:f", "raw_handler_command": "wc"}, OptionsClash),
         ({"raw_handler": "wc"}, BadTarget),
-        ({"raw_handler_command": ""}, BadTarget),
+        ({"raw_handler_command": ""}, BadValue),
         ({"raw_handler_command": "wc '"}, BadValue),
         ({"queue": ("x" * 300,)}, QueueNameTooLong),
         ({"queue": ("amq.x",)}, BadValue),

@@ -64,6 +64,13 @@ def test_what_cannot_be_set_is_refused(word: str) -> None:
         parse_changes([word])
 
 
+def test_a_key_that_is_unknown_is_named() -> None:
+    with pytest.raises(JobrunnerError, match="--set does not know 'foo'"):
+        parse_changes(["foo=1"])
+    with pytest.raises(JobrunnerError, match="--set queue: it takes KEY=VALUE"):
+        parse_changes(["queue"])
+
+
 def test_from_the_ledger_a_job_has_the_newest_chain_and_copy() -> None:
     was = seal(new_job(queue="a", task="tasks:add"))
     row = JobRow(id=was.job.id, state="cancelled", state_at=1.0, chain=2, copy=7, priority=9, body=was.body)
