@@ -45,12 +45,6 @@ def home(tmp_path: Path, broker: TestBroker) -> Home:
     return Home(tmp_path, url=broker.url, tasks=TASKS)
 
 
-def enqueue(home: Home, queue: str, *args: str) -> str:
-    done = home.run("enqueue", "-q", queue, *args)
-    assert done.returncode == 0, done
-    return done.stdout.strip()
-
-
 def written(path: Path) -> str:
     def look() -> None:
         assert path.exists()
@@ -60,35 +54,31 @@ def written(path: Path) -> str:
     return path.read_text()
 
 
-def state_of(home: Home, job_id: str) -> str:
-    return str(json.loads(home.run("show", job_id, "--json").stdout)["state"])
-
-
 def test_jobs_that_no_worker_has_are_cancelled_before_they_start_and_a_later_worker_obeys(
     home: Home, queue_name: str
 ) -> None:
-    queued = enqueue(home, queue_name, "tasks:tree", "ran-queued")
-    delayed = enqueue(home, queue_name, "--delay", "1s", "tasks:tree", "ran-delayed")
+    queued = home.enqueue("-q", queue_name, "tasks:tree", "ran-queued")
+    delayed = home.enqueue("-q", queue_name, "--delay", "1s", "tasks:tree", "ran-delayed")
     done = home.run("cancel", queued, delayed, "--reason", "not needed")
     assert done.returncode == 0, done
     assert done.stdout.splitlines() == [f"{one}\tcancelled\t\tcancelled before it started" for one in (queued, delayed)]
-    assert [state_of(home, job_id) for job_id in (queued, delayed)] == ["cancelled", "cancelled"]
+    assert [home.state_of(job_id) for job_id in (queued, delayed)] == ["cancelled", "cancelled"]
     with home.worker("-q", queue_name, "-A", "tasks"):
         assert home.run("enqueue", "-q", queue_name, "--delay", "2s", "tasks:add", "1", "1", "--wait").stdout == "2\n"
     assert not (home.folder / "ran-queued").exists()
     assert not (home.folder / "ran-delayed").exists()
-    assert [state_of(home, job_id) for job_id in (queued, delayed)] == ["cancelled", "cancelled"]
+    assert [home.state_of(job_id) for job_id in (queued, delayed)] == ["cancelled", "cancelled"]
 
 
 def test_a_running_job_is_killed_with_all_its_processes_and_how_is_said(home: Home, queue_name: str) -> None:
     with home.worker("-q", queue_name, "-A", "tasks"):
-        job_id = enqueue(home, queue_name, "tasks:tree", "kids")
+        job_id = home.enqueue("-q", queue_name, "tasks:tree", "kids")
         kids = [int(word) for word in written(home.folder / "kids").split()]
         code, text = home.on_terminal("cancel", job_id)
         assert code == 0
         assert re.fullmatch(f"{job_id[:8]}  ⊘ cancelled: SIGTERM, gone after \\d\\.\\d s\n", text)
         eventually(lambda: _assert_gone(kids))
-        assert state_of(home, job_id) == "cancelled"
+        assert home.state_of(job_id) == "cancelled"
         again = home.run("cancel", job_id)
         assert (again.returncode, again.stdout) == (
             0,
@@ -102,7 +92,7 @@ def _assert_gone(pids: list[int]) -> None:
 
 def test_another_signal_is_sent_and_one_that_ignores_it_is_killed_later(home: Home, queue_name: str) -> None:
     with home.worker("-q", queue_name, "-A", "tasks"):
-        first, second = (enqueue(home, queue_name, "tasks:stubborn", ready) for ready in ("ready-1", "ready-2"))
+        first, second = (home.enqueue("-q", queue_name, "tasks:stubborn", ready) for ready in ("ready-1", "ready-2"))
         written(home.folder / "ready-1")
         late = home.run("cancel", first, "--signal", "int", "--wait", "60s", "--json")
         (job,) = json.loads(late.stdout)["jobs"]
@@ -116,9 +106,9 @@ def test_another_signal_is_sent_and_one_that_ignores_it_is_killed_later(home: Ho
 
 def test_a_retrying_job_does_not_run_again_and_one_that_succeeded_has(home: Home, queue_name: str) -> None:
     with home.worker("-q", queue_name, "-A", "tasks"):
-        failing = enqueue(home, queue_name, "tasks:fails", "ran")
+        failing = home.enqueue("-q", queue_name, "tasks:fails", "ran")
         written(home.folder / "ran")
-        good = enqueue(home, queue_name, "tasks:add", "1", "2", "--wait")
+        good = home.enqueue("-q", queue_name, "tasks:add", "1", "2", "--wait")
         assert good == "3"
         eventually(lambda: _assert_state(home, failing, "retrying"), timeout_s=60)
         (ended,) = json.loads(home.run("list", f"queue:{queue_name}", "state:succeeded", "--json").stdout)["jobs"]
@@ -131,14 +121,14 @@ def test_a_retrying_job_does_not_run_again_and_one_that_succeeded_has(home: Home
 
 
 def _assert_state(home: Home, job_id: str, state: str) -> None:
-    assert state_of(home, job_id) == state
+    assert home.state_of(job_id) == state
 
 
 def test_a_worker_that_does_not_answer_leaves_it_pending_and_obeys_when_it_can(home: Home, queue_name: str) -> None:
     with home.worker("-q", queue_name, "-A", "tasks", "--name", f"w-{queue_name}") as worker:
         worker.send_signal(signal.SIGSTOP)
         try:
-            job_id = enqueue(home, queue_name, "tasks:tree", "ran")
+            job_id = home.enqueue("-q", queue_name, "tasks:tree", "ran")
             done = home.run("cancel", job_id, "--wait", "1s")
             assert done.returncode == 5
             assert done.stdout == f"{job_id}\tpending\t\tpending: worker w-{queue_name} has not answered\n"
@@ -165,7 +155,7 @@ def test_a_run_is_cancelled_as_a_whole_and_more_than_ten_are_asked_for(home: Hom
 
 
 def test_ids_come_from_stdin_and_wrong_words_say_what_is_right(home: Home, queue_name: str) -> None:
-    ids = [enqueue(home, queue_name, "tasks:add", "1", "1") for _ in range(2)]
+    ids = [home.enqueue("-q", queue_name, "tasks:add", "1", "1") for _ in range(2)]
     done = home.run("cancel", "-", "--quiet", stdin="\n".join(ids).encode())
     assert (done.returncode, done.stdout.split()) == (0, ids)
     for args, words, code in (
@@ -179,9 +169,9 @@ def test_ids_come_from_stdin_and_wrong_words_say_what_is_right(home: Home, queue
 
 
 def test_a_cancelled_job_can_be_retried_and_runs(home: Home, queue_name: str) -> None:
-    job_id = enqueue(home, queue_name, "tasks:add", "1", "2")
+    job_id = home.enqueue("-q", queue_name, "tasks:add", "1", "2")
     assert home.run("cancel", job_id).returncode == 0
     assert home.run("retry", job_id).stdout == f"{job_id}\n"
     with home.worker("-q", queue_name, "-A", "tasks"):
         assert home.run("result", job_id, "--wait", "20s").stdout == "3\n"
-    assert state_of(home, job_id) == "succeeded"
+    assert home.state_of(job_id) == "succeeded"

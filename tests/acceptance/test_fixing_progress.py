@@ -33,12 +33,6 @@ def home(tmp_path: Path, broker: TestBroker, queue_name: str) -> Iterator[Home]:
         yield home
 
 
-def enqueue(home: Home, queue: str, *args: str) -> str:
-    done = home.run("enqueue", "-q", queue, *args)
-    assert done.returncode == 0, done
-    return done.stdout.strip()
-
-
 def shows(home: Home, job_id: str, words: str) -> None:
     def look() -> None:
         assert words in home.on_terminal("show", job_id)[1]
@@ -47,7 +41,7 @@ def shows(home: Home, job_id: str, words: str) -> None:
 
 
 def test_a_function_is_seen_on_its_way(home: Home, queue_name: str) -> None:
-    job_id = enqueue(home, queue_name, "tasks:crawl", "gate")
+    job_id = home.enqueue("-q", queue_name, "tasks:crawl", "gate")
     shows(home, job_id, "25 % page 1 of 4")
     (home.folder / "gate").touch()
     assert home.run("wait", job_id, "--timeout", "60s").returncode == 0
@@ -61,7 +55,7 @@ def test_a_function_is_seen_on_its_way(home: Home, queue_name: str) -> None:
 def test_a_command_is_seen_on_its_way(home: Home, queue_name: str) -> None:
     os.mkfifo(home.folder / "gate")
     line = f'{" ".join(COMMAND)} progress 40% "second of five" && read -r line < gate'
-    job_id = enqueue(home, queue_name, "--shell", line)
+    job_id = home.enqueue("-q", queue_name, "--shell", line)
     shows(home, job_id, "40 % second of five")
     with (home.folder / "gate").open("w") as gate:
         gate.write("go\n")
@@ -73,7 +67,7 @@ def test_as_json_it_says_what_was_told_and_list_and_show_have_it(home: Home, que
     line = (
         f"{' '.join(COMMAND)} --json progress 0.4 second of five; {' '.join(COMMAND)} progress - text; read -r l < gate"
     )
-    job_id = enqueue(home, queue_name, "--shell", line)
+    job_id = home.enqueue("-q", queue_name, "--shell", line)
 
     def look() -> None:
         document = json.loads(home.run("show", job_id, "--json").stdout)

@@ -265,7 +265,7 @@ def test_an_id_that_is_not_known_or_fits_several_exits_4(world: World) -> None:
     )
     one, other = ("zzzz" + "0" * 12, "zzzz" + "1" * 12)
     for job_id in (one, other):
-        world.enqueue("-q", "ambiguous", "--id", job_id, "tasks:text")
+        world.home.enqueue("-q", "ambiguous", "--id", job_id, "tasks:text")
     done = world.home.run("show", "zzzz", "--json")
     assert done.returncode == 4
     error = json.loads(done.stderr)["error"]
@@ -302,7 +302,7 @@ def test_results_are_json_or_a_commands_output(world: World) -> None:
 
 
 def test_a_text_without_its_quotes(world: World) -> None:
-    job_id = world.enqueue("tasks:text")
+    job_id = world.home.enqueue("tasks:text")
     assert world.home.run("result", job_id, "--wait", "20s").stdout == '"two words"\n'
     assert world.home.run("result", job_id, "--raw").stdout == "two words\n"
 

@@ -52,23 +52,13 @@ def lines_of(process: "subprocess.Popen[str]") -> Iterator[str]:
     yield from iter(process.stdout.readline, "")  # not the file itself: a generator that ends would close it
 
 
-def queued(home: Home, *args: str) -> str:
-    done = home.run("enqueue", *args)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def state_of(home: Home, job_id: str) -> str:
-    return str(json.loads(home.run("show", job_id, "--json").stdout)["state"])
-
-
 def test_a_line_is_shown_within_a_fifth_of_a_second_each_once_and_the_end_is_the_jobs(
     home: Home, queue_name: str
 ) -> None:
     with home.worker("-q", queue_name):
         medians: list[float] = []
         while len(medians) < 3:  # a machine that is busy with something else may be late, not each time
-            delays = _seconds_until_shown(home, queued(home, "-q", queue_name, "tasks:chat", "30", "0.15"))
+            delays = _seconds_until_shown(home, home.enqueue("-q", queue_name, "tasks:chat", "30", "0.15"))
             medians.append(statistics.median(delays[-15:]))  # the first ones were written before it looked
             if medians[-1] < 0.2:
                 break
@@ -89,7 +79,7 @@ def _seconds_until_shown(home: Home, job_id: str) -> list[float]:
 
 
 def test_following_may_begin_before_the_job_does(home: Home, queue_name: str) -> None:
-    job_id = queued(home, "-q", queue_name, "tasks:fail", "x")
+    job_id = home.enqueue("-q", queue_name, "tasks:fail", "x")
     with running(home, "logs", "-f", job_id[:8]) as following, home.worker("-q", queue_name):
         out, err = following.communicate(timeout=LIMIT_S)
     assert (following.returncode, out) == (1, "about to fail\n" * 2)
@@ -98,7 +88,7 @@ def test_following_may_begin_before_the_job_does(home: Home, queue_name: str) ->
 
 def test_following_several_ends_with_the_last(home: Home, queue_name: str) -> None:
     with home.worker("-q", queue_name):
-        ids = [queued(home, "-q", queue_name, "--tag", queue_name, "tasks:chat", "3", "0.2") for _ in range(2)]
+        ids = [home.enqueue("-q", queue_name, "--tag", queue_name, "tasks:chat", "3", "0.2") for _ in range(2)]
         done = home.run("logs", "-f", f"tag:{queue_name}", "--json")
     assert done.returncode == 0
     found = [json.loads(line) for line in done.stdout.splitlines()]
@@ -110,7 +100,7 @@ def test_what_is_beyond_the_kept_part_is_seen_by_those_who_follow(home: Home, qu
     wait = f"until [ -e {home.folder}/gate-$i ]; do sleep 0.02; done"
     script = f"head -c 80000 /dev/zero | tr '\\0' x; echo; for i in 1 2 3; do {wait}; echo late $i; done"
     with home.worker("-q", queue_name, "--allow-commands"):
-        job_id = queued(home, "-q", queue_name, "--", "sh", "-c", script)
+        job_id = home.enqueue("-q", queue_name, "--", "sh", "-c", script)
         with running(home, "logs", "-f", job_id) as following:
             lines = lines_of(following)
             assert next(lines) == "x" * 80_000 + "\n"
@@ -121,13 +111,13 @@ def test_what_is_beyond_the_kept_part_is_seen_by_those_who_follow(home: Home, qu
 
 
 def _is(home: Home, job_id: str, state: str) -> None:
-    assert state_of(home, job_id) == state
+    assert home.state_of(job_id) == state
 
 
 def test_a_job_that_is_killed_while_it_prints_shows_its_last_lines(home: Home, queue_name: str) -> None:
     script = "seq 1 200000; echo the last line; kill -9 $$"
     with home.worker("-q", queue_name, "--allow-commands"):
-        job_id = queued(home, "-q", queue_name, "--retries", "0", "--timeout", "60s", "--", "sh", "-c", script)
+        job_id = home.enqueue("-q", queue_name, "--retries", "0", "--timeout", "60s", "--", "sh", "-c", script)
         home.run("wait", job_id, "--timeout", "60s")
         text = home.run("logs", job_id, "--attempt", "1").stdout
     assert text.startswith("1\n2\n3\n")
@@ -150,7 +140,7 @@ def viewer(home: Home, broker: TestBroker) -> Iterator[Home]:
 def test_who_may_only_read_the_ledger_can_look_and_follow(home: Home, viewer: Home, queue_name: str) -> None:
     gate = home.folder / "gate"
     with home.worker("-q", queue_name):
-        job_id = queued(home, "-q", queue_name, "tasks:hold", str(gate))
+        job_id = home.enqueue("-q", queue_name, "tasks:hold", str(gate))
         eventually(lambda: _is(home, job_id, "running"), interval_s=0.1)
         assert viewer.run("list", "--quiet", f"queue:{queue_name}").stdout == f"{job_id}\n"
         assert viewer.run("show", job_id).returncode == 0
@@ -165,7 +155,7 @@ def test_who_may_only_read_the_ledger_can_look_and_follow(home: Home, viewer: Ho
 def test_stopping_to_follow_leaves_the_job_alone(home: Home, queue_name: str) -> None:
     gate = home.folder / "gate"
     with home.worker("-q", queue_name):
-        job_id = queued(home, "-q", queue_name, "tasks:hold", str(gate))
+        job_id = home.enqueue("-q", queue_name, "tasks:hold", str(gate))
         with running(home, "logs", "-f", job_id) as following:
             assert next(lines_of(following)) == "holding\n"
             following.send_signal(signal.SIGINT)
@@ -204,7 +194,7 @@ def test_on_a_terminal_enqueue_says_how_to_follow(home: Home, queue_name: str) -
 
 def test_waiting_is_over_when_the_last_has_ended(home: Home, queue_name: str) -> None:
     gate = home.folder / "gate"
-    ids = [queued(home, "-q", queue_name, "--tag", queue_name, "tasks:hold", str(gate)) for _ in range(3)]
+    ids = [home.enqueue("-q", queue_name, "--tag", queue_name, "tasks:hold", str(gate)) for _ in range(3)]
     with running(home, "wait", f"tag:{queue_name}") as waiting, home.worker("-q", queue_name):
         eventually(lambda: _is(home, ids[0], "running"), interval_s=0.1)
         assert waiting.poll() is None
@@ -219,7 +209,7 @@ def test_watching_and_following_survive_a_restart_of_the_broker(tmp_path: Path, 
     home = Home(tmp_path, url=own_broker.url, tasks=TASKS)
     gate = home.folder / "gate"
     with home.worker():
-        job_id = queued(home, "tasks:hold", str(gate))
+        job_id = home.enqueue("tasks:hold", str(gate))
         eventually(lambda: _is(home, job_id, "running"), interval_s=0.1)
         (home.folder / "elsewhere").mkdir()
         elsewhere = Home(home.folder / "elsewhere", url=own_broker.url)
@@ -262,7 +252,7 @@ def test_status_and_list_are_drawn_again_and_again(home: Home, queue_name: str) 
     with running(home, "list", f"queue:{queue_name}", "--json", "-w", "0.2s") as watching:
         frames = lines_of(watching)
         assert json.loads(next(frames))["jobs"] == []
-        job_id = queued(home, "-q", queue_name, "tasks:text")
+        job_id = home.enqueue("-q", queue_name, "tasks:text")
         assert any(job["id"] == job_id for frame in frames for job in json.loads(frame)["jobs"])
     with running(home, "status", queue_name, "--watch", "0.2s", "--json") as watching:
         shown = [json.loads(frame) for frame, _ in zip(lines_of(watching), range(2), strict=False)]
@@ -272,7 +262,7 @@ def test_status_and_list_are_drawn_again_and_again(home: Home, queue_name: str) 
 
 
 def test_on_a_terminal_what_is_watched_is_drawn_on_an_empty_screen_until_ctrl_c(home: Home, queue_name: str) -> None:
-    queued(home, "-q", queue_name, "tasks:text")
+    home.enqueue("-q", queue_name, "tasks:text")
     for command, title in (("status", "QUEUE "), ("list", "ID ")):
         filters = (queue_name,) if command == "status" else (f"queue:{queue_name}",)
         code, text = home.on_terminal(
@@ -308,7 +298,7 @@ def test_on_a_terminal_enqueue_and_follow_shows_output_and_end(home: Home, queue
 
 def test_events_are_followed_as_they_come(home: Home, queue_name: str) -> None:
     with running(home, "events", "--follow", "--json", "--kind", "queued", "--since", "1s") as following:
-        job_id = queued(home, "-q", queue_name, "tasks:text")
+        job_id = home.enqueue("-q", queue_name, "tasks:text")
         for line in lines_of(following):
             if job_id in line:
                 event = json.loads(line)

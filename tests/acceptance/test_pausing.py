@@ -29,12 +29,6 @@ def queue(home: Home, queue_name: str) -> Iterator[str]:
     home.run("queues", "resume", queue_name)
 
 
-def queued(home: Home, *args: str) -> str:
-    done = home.run("enqueue", *args)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def as_json(home: Home, *args: str) -> Any:
     return json.loads(home.run(*args, "--json").stdout)
 
@@ -42,9 +36,9 @@ def as_json(home: Home, *args: str) -> Any:
 def test_what_runs_goes_on_and_what_waits_waits_until_it_is_resumed(home: Home, queue: str) -> None:
     gate = home.folder / "gate"
     with home.worker("-q", queue, "-p", "1"):
-        running = queued(home, "-q", queue, "tasks:hold", str(gate))
+        running = home.enqueue("-q", queue, "tasks:hold", str(gate))
         eventually(lambda: _is(home, running, "running"), interval_s=0.1)
-        waiting = queued(home, "-q", queue, "tasks:text")
+        waiting = home.enqueue("-q", queue, "tasks:text")
         assert home.run("queues", "pause", queue, "--reason", "new disks").stdout == f"{queue}\n"
         eventually(lambda: home.has_logged("queue.paused"))
         gate.touch()
@@ -64,7 +58,7 @@ def test_what_runs_goes_on_and_what_waits_waits_until_it_is_resumed(home: Home, 
 def test_a_worker_that_starts_later_obeys_and_a_pause_with_a_time_ends_by_itself(home: Home, queue: str) -> None:
     document = as_json(home, "queues", "pause", queue, "--for", "4s")
     assert document["paused"]["until"] > document["paused"]["at"]
-    job_id = queued(home, "-q", queue, "tasks:text")
+    job_id = home.enqueue("-q", queue, "tasks:text")
     with home.worker("-q", queue):
         (row,) = as_json(home, "queues", "list", queue)["queues"]
         if row["paused"] is not None:  # a slow machine may come to it too late
@@ -81,7 +75,7 @@ def test_everything_says_that_it_is_paused_by_whom_and_how_to_end_it(home: Home,
     first, *rest = text.splitlines()
     assert re.fullmatch(f"✓ {sentence}", first), text
     assert rest[-1] == f"  End it:  jobrunner queues resume {queue}"
-    job_id = queued(home, "-q", queue, "tasks:text")
+    job_id = home.enqueue("-q", queue, "tasks:text")
     _, text = home.on_terminal("status", queue)
     assert re.search(rf"! {sentence}; 1 job waits\.  jobrunner queues resume {queue}", text), text
     problems = [each["code"] for each in as_json(home, "status", queue)["problems"]]
@@ -113,7 +107,7 @@ def test_a_worker_of_several_queues_goes_on_with_the_others_and_stops_in_order(h
     other = f"{queue}.b"
     home.run("queues", "pause", queue)
     with home.worker("-q", queue, "-q", other) as worker:
-        waiting = queued(home, "-q", queue, "tasks:text")
+        waiting = home.enqueue("-q", queue, "tasks:text")
         assert home.run("enqueue", "-q", other, "tasks:text", "--wait").stdout == '"two words"\n'
         assert as_json(home, "show", waiting)["state"] == "queued"
         worker.send_signal(signal.SIGTERM)

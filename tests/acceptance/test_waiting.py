@@ -8,34 +8,26 @@ from tests.support.eventually import eventually
 from tests.support.worker import WorkerProcess, starts, wait_for_start
 
 
-def enqueue(cli: Commands, queue: str, *words: str) -> str:
-    return cli.run("enqueue", "-q", queue, *words).stdout.strip()
-
-
-def state(cli: Commands, job_id: str) -> str:
-    return str(cli.json("show", job_id)["state"])
-
-
 def test_a_job_runs_after_those_that_it_waits_for(cli: Commands, queue_name: str, witness: Path) -> None:
     gate = cli.folder / "gate"
     with WorkerProcess(cli, "-q", queue_name):
-        first = enqueue(cli, queue_name, "tasks:until", str(witness), str(gate))
-        second = enqueue(cli, queue_name, "tasks:slow", str(witness), "0", "--after", first)
-        third = enqueue(cli, queue_name, "tasks:add", "1", "2", "--after", f"{second[:8]},{first}")
-        assert [state(cli, job_id) for job_id in (second, third)] == ["waiting", "waiting"]
+        first = cli.enqueue("-q", queue_name, "tasks:until", str(witness), str(gate))
+        second = cli.enqueue("-q", queue_name, "tasks:slow", str(witness), "0", "--after", first)
+        third = cli.enqueue("-q", queue_name, "tasks:add", "1", "2", "--after", f"{second[:8]},{first}")
+        assert [cli.state_of(job_id) for job_id in (second, third)] == ["waiting", "waiting"]
         why = cli.json("show", "--why", second)["why"]
         assert (why["code"], why["text"]) == ("waits", f"it waits for {first[:8]} (running).")
         gate.touch()
         cli.run("wait", third, "--timeout", "60s")
         assert cli.run("result", third).stdout == "3\n"
-    late = enqueue(cli, queue_name, "tasks:add", "2", "2", "--after", first)
+    late = cli.enqueue("-q", queue_name, "tasks:add", "2", "2", "--after", first)
     assert "no live worker" in cli.json("show", "--why", late)["why"]["text"]
     with WorkerProcess(cli, "-q", queue_name):
         cli.run("wait", late, "--timeout", "60s")
 
 
 def test_lines_of_a_file_wait_for_lines_before_them_and_for_known_jobs(cli: Commands, queue_name: str) -> None:
-    before = enqueue(cli, queue_name, "tasks:add", "1", "1")
+    before = cli.enqueue("-q", queue_name, "tasks:add", "1", "1")
     ids = ["k7f2m9xq4tzd8w1r", "h4m2x0v81srqn5k3", "p3h8w2acp3h8w2ac"]
     lines = [
         {"call": "tasks:add", "args": [1, 2], "id": ids[0]},
@@ -52,22 +44,22 @@ def test_lines_of_a_file_wait_for_lines_before_them_and_for_known_jobs(cli: Comm
     assert told[0].startswith("line 4: ")
     assert told[1].startswith(f"line 5: No job starts with '{ids[2]}'.")
     assert told[2].startswith("line 6: No job starts with '0000'.")
-    assert [state(cli, each) for each in queued] == ["queued", "waiting", "waiting"]
+    assert [cli.state_of(each) for each in queued] == ["queued", "waiting", "waiting"]
     with WorkerProcess(cli, "-q", queue_name, "--burst") as worker:
         assert worker.process.wait(60) == 0
     assert [cli.run("result", each).stdout for each in queued] == ["3\n", "7\n", "11\n"]
 
 
 def test_a_job_that_waits_can_be_cancelled_with_and_without_workers(cli: Commands, queue_name: str) -> None:
-    first = enqueue(cli, queue_name, "tasks:add", "1", "1")
-    second = enqueue(cli, queue_name, "tasks:add", "1", "2", "--after", first)
+    first = cli.enqueue("-q", queue_name, "tasks:add", "1", "1")
+    second = cli.enqueue("-q", queue_name, "tasks:add", "1", "2", "--after", first)
     assert cli.json("cancel", second)["jobs"][0]["outcome"] == "cancelled"
     with WorkerProcess(cli, "-q", f"{queue_name}-other"):
-        third = enqueue(cli, queue_name, "tasks:add", "1", "3", "--after", first)
+        third = cli.enqueue("-q", queue_name, "tasks:add", "1", "3", "--after", first)
         assert cli.json("cancel", third)["jobs"][0]["outcome"] == "cancelled"
     with WorkerProcess(cli, "-q", queue_name, "--burst") as worker:
         assert worker.process.wait(60) == 0
-    assert [state(cli, each) for each in (first, second, third)] == ["succeeded", "cancelled", "cancelled"]
+    assert [cli.state_of(each) for each in (first, second, third)] == ["succeeded", "cancelled", "cancelled"]
 
 
 def test_what_is_to_run_after_a_map_runs_once_though_starter_and_workers_are_killed(
@@ -117,7 +109,7 @@ def test_which_end_of_a_map_is_waited_for(cli: Commands, queue_name: str) -> Non
         for name, (_, runs) in ends.items():
             (job,) = cli.json("list", f"args.0:{name}")["jobs"]
             cli.run("wait", job["id"], "--timeout", "60s", code=None)
-            assert (name, state(cli, job["id"])) == (name, "succeeded" if runs else "cancelled")
+            assert (name, cli.state_of(job["id"])) == (name, "succeeded" if runs else "cancelled")
 
 
 def test_a_map_that_is_taken_up_again_has_what_comes_after_it_once(cli: Commands, queue_name: str) -> None:

@@ -23,10 +23,6 @@ from tests.support.keys import write_key
 from tests.support.worker import WorkerProcess, starts, wait_for_start
 
 
-def state_of(cli: Commands, job_id: str) -> str:
-    return str(cli.json("show", job_id)["state"])
-
-
 def dead_reasons(worker: WorkerProcess) -> list[str]:
     found = [record for record in worker.records() if "job.dead" in json.dumps(record)]
     return [word for record in found for word in REASONS if f'"{word}"' in json.dumps(record)]
@@ -123,7 +119,7 @@ def test_what_nobody_signed_is_neither_believed_nor_obeyed(
         other_view = keyless | {"JOBRUNNER_STATE_DIR": str(tmp_path / "other")}
         eventually(lambda: _same(cli.json("show", job_id, env=other_view)["state"], "succeeded"))
         cli.run("cancel", job_id, "--yes", "--wait-timeout", "1s", env=keyless, code=None)
-        assert state_of(cli, job_id) == "running"
+        assert cli.state_of(job_id) == "running"
         assert cli.run("wait", job_id, "--timeout", "1s", code=None).returncode == 124
         gate.touch()
         assert cli.run("wait", job_id, "--timeout", "60s").returncode == 0
@@ -133,7 +129,7 @@ def test_what_nobody_signed_is_neither_believed_nor_obeyed(
         other = cli.run("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate)).stdout.strip()
         wait_for_start(witness, 2)
         cli.run("cancel", other)
-        assert state_of(cli, other) == "cancelled"
+        assert cli.state_of(other) == "cancelled"
 
 
 @in_loop

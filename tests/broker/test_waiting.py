@@ -8,24 +8,16 @@ from tests.support.command import Commands
 from tests.support.worker import WorkerProcess, starts
 
 
-def enqueue(cli: Commands, queue: str, *words: str) -> str:
-    return cli.run("enqueue", "-q", queue, *words).stdout.strip()
-
-
-def state(cli: Commands, job_id: str) -> str:
-    return str(cli.json("show", job_id)["state"])
-
-
 def test_how_the_others_ended_decides_whether_it_runs(cli: Commands, queue_name: str, witness: Path) -> None:
     with WorkerProcess(cli, "-q", queue_name):
-        dead = enqueue(cli, queue_name, "tasks:hopeless", str(witness))
+        dead = cli.enqueue("-q", queue_name, "tasks:hopeless", str(witness))
         after = {
-            when: enqueue(cli, queue_name, "tasks:add", "1", "2", "--after", dead, "--when", when)
+            when: cli.enqueue("-q", queue_name, "tasks:add", "1", "2", "--after", dead, "--when", when)
             for when in ("success", "failure", "end")
         }
-        follower = enqueue(cli, queue_name, "tasks:add", "1", "2", "--after", after["success"])
+        follower = cli.enqueue("-q", queue_name, "tasks:add", "1", "2", "--after", after["success"])
         cli.run("wait", *after.values(), follower, "--timeout", "60s", code=1)
-    assert {when: state(cli, job_id) for when, job_id in after.items()} == {
+    assert {when: cli.state_of(job_id) for when, job_id in after.items()} == {
         "success": "cancelled",
         "failure": "succeeded",
         "end": "succeeded",
@@ -55,8 +47,8 @@ def test_it_runs_once_whenever_workers_that_look_after_it_are_killed(
             for name in KILLED_AT
         ]
         stack.enter_context(WorkerProcess(cli, "-q", queue_name))
-        first = enqueue(cli, queue_name, "tasks:until", str(cli.folder / "first"), str(gate))
-        second = enqueue(cli, queue_name, "tasks:slow", str(witness), "0", "--after", first)
+        first = cli.enqueue("-q", queue_name, "tasks:until", str(cli.folder / "first"), str(gate))
+        second = cli.enqueue("-q", queue_name, "tasks:slow", str(witness), "0", "--after", first)
         gate.touch()
         cli.run("wait", second, "--timeout", "60s", timeout_s=80)
         for holder in holders:

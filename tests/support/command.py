@@ -55,6 +55,14 @@ class Commands:
         """Its one JSON document."""
         return json.loads(self.run("--json", *args, code=code, env=env).stdout)
 
+    def enqueue(self, *args: str) -> str:
+        """The id of a new job."""
+        return self.run("enqueue", *args).stdout.strip()
+
+    def state_of(self, job_id: str) -> str:
+        """The state of a job."""
+        return str(self.json("show", job_id)["state"])
+
     def start(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start it in a session of its own and go on; `close` ends what is still there. Streams: pipes for both."""
         process = subprocess.Popen(

@@ -1,6 +1,7 @@
 """The command as people run it: in a process of its own, with or without a terminal."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -55,6 +56,16 @@ class Home:
             check=False,
         )
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def enqueue(self, *args: str) -> str:
+        """The id of a new job; with `--wait` its result."""
+        done = self.run("enqueue", *args)
+        assert done.returncode == 0, done
+        return done.stdout.strip()
+
+    def state_of(self, job_id: str) -> str:
+        """The state of a job."""
+        return str(json.loads(self.run("show", job_id, "--json").stdout)["state"])
 
     @contextmanager
     def started(self, *args: str) -> Iterator["subprocess.Popen[bytes]"]:

@@ -68,12 +68,6 @@ class World:
         self.gate = folder / "gate"
         self.jobs: dict[str, str] = {}
 
-    def enqueue(self, *args: str) -> str:
-        """The id of a new job."""
-        done = self.home.run("enqueue", *args)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
     def short(self, name: str) -> str:
         """The id as tables show it."""
         return self.jobs[name][:8]
@@ -82,16 +76,15 @@ class World:
     def opened(self) -> Iterator[Self]:
         """With its worker, each job where it belongs."""
         with self.home.worker("-A", "tasks", "--allow-commands", "--name", "w1"):
-            self.jobs["succeeded"] = self.enqueue("tasks:add", "2", "3", "--tag", "sum")
-            self.jobs["dead"] = self.enqueue("tasks:fail", '"canary"', "--label", "mine")
+            enqueue = self.home.enqueue
+            self.jobs["succeeded"] = enqueue("tasks:add", "2", "3", "--tag", "sum")
+            self.jobs["dead"] = enqueue("tasks:fail", '"canary"', "--label", "mine")
             command = ("sh", "-c", "echo out; echo err >&2")
-            self.jobs["command"] = self.enqueue("--retries", "0", "--", *command)
-            self.jobs["retrying"] = self.enqueue("tasks:again")
-            self.jobs["queued"] = self.enqueue(
-                "-q", "video", "--retries", "0", "--", "ffmpeg", "-i", "in.mov", "out.mp4"
-            )
-            self.jobs["scheduled"] = self.enqueue("tasks:add", "1", "1", "--delay", "1h")
-            self.jobs["running"] = self.enqueue("tasks:hold", str(self.gate))
+            self.jobs["command"] = enqueue("--retries", "0", "--", *command)
+            self.jobs["retrying"] = enqueue("tasks:again")
+            self.jobs["queued"] = enqueue("-q", "video", "--retries", "0", "--", "ffmpeg", "-i", "in.mov", "out.mp4")
+            self.jobs["scheduled"] = enqueue("tasks:add", "1", "1", "--delay", "1h")
+            self.jobs["running"] = enqueue("tasks:hold", str(self.gate))
             eventually(self._is_ready, timeout_s=60, interval_s=0.1)
             try:
                 yield self
