@@ -7,15 +7,7 @@ import pytest
 
 from jobrunner.cli.app import run
 
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("JOBRUNNER_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.delenv("JOBRUNNER_URL", raising=False)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def test_show_names_each_value_and_its_origin_and_never_a_password(
@@ -47,7 +39,7 @@ def test_path_lists_the_files_and_the_users_even_if_it_is_not_there(
     assert run(["config", "path"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         str(tmp_path / "jobrunner.toml"),
-        str(tmp_path / "config/jobrunner/config.toml"),
+        str(tmp_path / "home/.config/jobrunner/config.toml"),
     ]
 
 

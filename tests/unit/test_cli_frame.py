@@ -29,14 +29,7 @@ Set up   dev  broker  init  doctor  key  config  completion
 Every command: --help.  Bugs: paste the output of `jobrunner doctor --report`.
 """
 
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("JOBRUNNER_STATE_DIR", str(tmp_path / "state"))
-    for name in ("JOBRUNNER_URL", "JOBRUNNER_JSON", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture

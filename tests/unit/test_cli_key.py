@@ -8,14 +8,7 @@ import pytest
 from jobrunner.cli.app import run
 from jobrunner.keyring import read_ring
 
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    for name in ("JOBRUNNER_URL", "JOBRUNNER_AUTHKEY", "JOBRUNNER_AUTHKEY_FILE"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def test_a_new_key_is_its_owners_alone_and_can_be_used(capsys: pytest.CaptureFixture[str]) -> None:

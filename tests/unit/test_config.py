@@ -14,14 +14,7 @@ from jobrunner.errors import ConfigInvalid, OptionsClash, UrlInvalid, UrlNotAmqp
 
 SECTIONS = ["enqueue", "worker", "broker"]
 
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither this user's files nor a running broker may be found."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home/.config"))
-    monkeypatch.setenv("JOBRUNNER_STATE_DIR", str(tmp_path / "state"))
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def _files(profile: str | None = None, explicit: str | None = None) -> Files:

@@ -10,11 +10,7 @@ from jobrunner.sources import read_module
 
 ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JOBRUNNER_STATE_DIR", str(tmp_path / "state"))
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def test_it_writes_a_configuration_and_a_first_job(capsys: pytest.CaptureFixture[str]) -> None:

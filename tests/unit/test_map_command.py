@@ -37,12 +37,8 @@ def square(n): return n * n
 
 
 @pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("JOBRUNNER_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.delenv("JOBRUNNER_URL", raising=False)
-    (tmp_path / "tasks.py").write_text(TASKS)
+def _tasks(alone: Path) -> None:
+    (alone / "tasks.py").write_text(TASKS)
 
 
 @pytest.fixture
