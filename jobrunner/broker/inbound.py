@@ -23,6 +23,7 @@ class Inbound:
         self._keys = keys
         self._on_body = on_body
         self._channel: AmqpChannel | None = None
+        self._closed = False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection.attach(self)
 
@@ -35,6 +36,9 @@ class Inbound:
         self._channel = None
 
     def _declare(self, channel: AmqpChannel) -> None:
+        if self._closed:
+            channel.close()
+            return
         self._channel = channel
         channel.basic_qos(prefetch_count=WINDOW)
         channel.queue_declare("", exclusive=True, auto_delete=True, arguments=ARGUMENTS, callback=self._declared)
@@ -72,10 +76,14 @@ class Inbound:
             self.ready.set_exception(explain(reason, self._connection.url, self._connection.connect_timeout_s))
 
     def close(self) -> None:
-        """Leave."""
+        """Leave, also while the broker's answers are on their way: a channel that closes takes no more orders, and an
+        order for one ends the whole connection.
+        """
+        self._closed = True
         self._connection.detach(self)
-        if self._channel is not None and self._channel.usable:
-            self._channel.close()
+        channel, self._channel = self._channel, None
+        if channel is not None and channel.usable:
+            channel.close()
         if self.ready.done() and not self.ready.cancelled():
             self.ready.exception()  # seen: nobody else waits for it
         self.ready.cancel()

@@ -77,6 +77,9 @@ class StreamReader:
         self._connection.open_channel(self._consume, self._on_close)
 
     def _consume(self, channel: AmqpChannel) -> None:
+        if self._closed:  # since it was asked for
+            channel.close()
+            return
         self._channel = channel
         channel.basic_qos(prefetch_count=self._window)
         arguments = {"x-stream-offset": self._start}
