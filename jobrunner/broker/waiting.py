@@ -112,12 +112,16 @@ class WaitingPort:
         return True
 
     def listen(self, keys: Sequence[str], then: Callable[[], None]) -> None:
-        """Give also the events of these routing keys; `then` is called when none can be missed any more."""
+        """Give also the events of these routing keys; `then` is called when none can be missed any more. Of a job whose
+        channel is gone nothing is wanted: it comes again, and what is noted here would be in the way of that.
+        """
+        if self._channel is None or not self._channel.usable:
+            return
         self._keys += keys
         self._then.append(then)
         if self._queue is not None:
             self._bind()
-        elif len(self._then) == 1 and self._channel is not None:
+        elif len(self._then) == 1:
             self._channel.queue_declare(
                 "", exclusive=True, auto_delete=True, arguments=_EVENTS_QUEUE, callback=self._declared
             )

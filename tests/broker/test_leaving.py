@@ -2,15 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from jobrunner.broker import declare, topology
-from jobrunner.broker.connection import Connection
+from jobrunner.broker.connection import Connection, ConnectionUp
 from jobrunner.broker.control import ControlPort
+from jobrunner.broker.publisher import STORED, job_message
 from jobrunner.broker.stream import StreamReader
+from jobrunner.broker.waiting import WaitingDelivered, WaitingLost, WaitingPort
+from jobrunner.envelope import After, new_job, seal
 from tests.broker.lab import Lab, in_loop, lab
 from tests.support.broker import TestBroker
+from tests.support.eventually import eventually_async
 
 
 async def with_all(made: Lab) -> Connection:
@@ -51,3 +56,34 @@ async def test_what_is_closed_while_it_opens_leaves_no_channel_and_the_connectio
             assert connection.epoch == 1
         assert connection._amqp is not None
         assert not connection._amqp._channels
+
+
+@in_loop
+async def test_a_job_that_is_taken_in_after_its_channel_was_lost_keeps_none_from_being_heard_of(
+    make_vhost: Callable[..., str],
+) -> None:
+    url = make_vhost(quorum=True)
+    async with lab(url) as made:
+        connection = await with_all(made)
+        publisher = await made.publisher()
+        after = After(jobs={"a" * 16: 0}, since=1.0)
+        job = seal(new_job(queue="q", task="tasks:add", after=after))
+        assert await publisher.publish_confirmed(job_message(job, topology.WAITING, "q")) == STORED
+        bound: list[Any] = []
+        port = WaitingPort(connection, made.inbox.put)
+        connection.start()
+        port.start()
+        await made.inbox.take(WaitingDelivered)
+        made.inbox.seen.clear()
+        connection.abort("cut by a test")
+        await made.inbox.take(WaitingLost)
+        port.listen(["succeeded.*.a"], lambda: bound.append("lost"))  # the delivery was in the worker's inbox still
+        await made.inbox.take(ConnectionUp)
+        await made.inbox.take(WaitingDelivered)
+        port.listen(["succeeded.*.a"], lambda: bound.append("heard"))
+
+        async def heard() -> None:
+            assert bound == ["heard"]
+
+        await eventually_async(heard, timeout_s=10)
+        port.close()
