@@ -53,6 +53,14 @@ class Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 _NO_OPTIONS = ("call", "args", "kwargs", "run", "shell", "after", "when")
 _OPTIONS = [name for name in Line.__struct_fields__ if name not in _NO_OPTIONS]
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
 _EXPECTED = re.compile(r"((?:Expected|Invalid) .*?)(?: - at `\$\.?(.*)`)?")
 
 
@@ -236,4 +244,11 @@ def _wrong_field(message: str, known: Collection[str]) -> str:
     expected = _EXPECTED.fullmatch(message)
     if expected is None:
         return message
-    return f"{expected[2]}: {expected[1].lower()}" if expected[2] else expected[1]
+    said = re.sub(r"`([^`]+)`", lambda found: _in_words(found[1]), expected[1])
+    said = f"{said[0].lower()}{said[1:]}"
+    return f"{expected[2]}: {said}" if expected[2] else said
+
+
+def _in_words(kinds: str) -> str:
+    """`int | null` as `a whole number or null`."""
+    return " or ".join(_KINDS.get(kind, kind) for kind in kinds.split(" | "))

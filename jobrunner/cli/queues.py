@@ -1,7 +1,9 @@
 """`jobrunner queues list|declare|pause|resume|purge`."""
 
+import contextlib
 import re
 import sys
+from typing import Final
 
 import click
 
@@ -11,7 +13,9 @@ from jobrunner.cli.completing import complete_queues
 from jobrunner.cli.kinds import POSITIVE_DURATION
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import no_sync_option
-from jobrunner.errors import BadValue, OptionsClash
+from jobrunner.errors import BadValue, OptionsClash, PermissionRefused
+
+SAMPLES: Final = 3
 
 
 @group("queues")
@@ -143,6 +147,8 @@ def purge_queue(shared: Shared, name: str, *, dry_run: bool, yes: bool) -> int:
     if depth is None:
         raise NotFound(message=f"There is no queue '{name}'.", hint="jobrunner queues list")
     count = depth[0]
+    if not count and not dry_run:
+        return _purged(shared, name, 0)
     jobs = f"{count:,} job{'' if count == 1 else 's'}"
     if dry_run:
         out.emit_json({"queue": name, "would_purge": count}) if shared.json else out.emit(
@@ -157,6 +163,10 @@ def purge_queue(shared: Shared, name: str, *, dry_run: bool, yes: bool) -> int:
     except KeyboardInterrupt as exc:
         exc.args = (f"Stopped: {purge.done:,} removed from '{name}', the rest stays.",)
         raise
+    return _purged(shared, name, done)
+
+
+def _purged(shared: Shared, name: str, done: int) -> int:
     if shared.json:
         out.emit_json({"queue": name, "purged": done})
     else:
@@ -172,6 +182,21 @@ def _ask_for_name(shared: Shared, name: str, jobs: str) -> None:
 
     if not shared.may_ask:
         raise ConfirmNeeded(action=f"remove {jobs}", target=f"'{name}' ({shared.settings.url.masked})")
+    _tell_first(shared, name)
     typed = click.prompt(f"This removes {jobs} of '{name}'. Type its name", err=True, default="", show_default=False)
     if typed.strip() != name:
         raise click.Abort
+
+
+def _tell_first(shared: Shared, name: str) -> None:
+    """The jobs that would go first, to see whether it is the right queue. Who may not read the ledger sees none."""
+    from jobrunner.cli.columns import call
+    from jobrunner.cli.selecting import parsed
+    from jobrunner.cli.viewing import current
+
+    with contextlib.suppress(PermissionRefused), current(shared, no_sync=False) as store:
+        where = parsed([f"queue:{name}", "state:queued"], default="all")
+        rows = store.jobs(where, limit=SAMPLES, sort="created", reverse=True)
+        for row in rows:
+            if row.queue == name:
+                shared.talk(f"  {row.short_id}  {call(row)}")

@@ -132,10 +132,14 @@ def test_queues_are_declared_listed_and_purged_on_the_record(home: Home, queue_n
     done = home.run("queues", "purge", queue_name)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: This would remove 1 job on '{queue_name}' (")
+    code, text = home.on_terminal("queues", "purge", queue_name, until=lambda told: "Type its name:" in told)
+    assert code == 130
+    assert text.startswith(f"  {job_id[:8]}  hello('x')\nThis removes 1 job of '{queue_name}'. Type its name: ")
     assert home.run("queues", "purge", queue_name, "-y").stdout == "1\n"
     home.run("enqueue", "-q", queue_name, "tasks:hello", "x")
     assert json.loads(home.run("queues", "purge", queue_name, "-y", "--json").stdout)["purged"] == 1
-    assert home.on_terminal("queues", "purge", queue_name, "-y") == (0, f"✓ removed 0 from {queue_name}\n")
+    # nothing to lose, nothing to ask
+    assert home.on_terminal("queues", "purge", queue_name) == (0, f"✓ removed 0 from {queue_name}\n")
     assert home.run("queues", "list", queue_name).stdout.split("\t")[:3] == [queue_name, "0", "0"]
     assert len(job_id) == 16
 

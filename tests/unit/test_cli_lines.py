@@ -78,9 +78,9 @@ def test_what_a_line_does_not_say_the_command_line_says() -> None:
     [
         ('{"call":"t:f" "args":[]}', "not JSON: Expecting ',' at column 15"),
         ("", "not JSON"),
-        ("[1]", "Expected `object`, got `array`"),
+        ("[1]", "expected an object, got a list"),
         ('{"call":"t:f","retires":3}', "unknown key 'retires'. Did you mean 'retries'?"),
-        ('{"call":"t:f","retries":"3"}', "retries: expected `int | null`, got `str`"),
+        ('{"call":"t:f","retries":"3"}', "retries: expected a whole number or null, got text"),
         ('{"call":"t:f","retries":-1}', "retries: -1 is not in 0 to 999999"),
         ('{"args":[]}', "exactly one of call, run and shell must say what to run"),
         ('{"call":"t:f","run":["x"]}', "exactly one of call, run and shell must say what to run"),
@@ -355,4 +355,6 @@ def test_a_dry_run_checks_every_line(
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0] == "k7f2m9xq4tzd8w1r\ttask_queue\t\ta 'b c'"
     assert captured.out.splitlines()[1].endswith("\ttask_queue\t\tt.f(1)")
-    assert captured.err.startswith("line 3: run: expected `array | null`, got `int`; skipped\n2 queued, 1 line skipped")
+    assert captured.err.startswith(
+        "line 3: run: expected a list or null, got a whole number; skipped\n2 queued, 1 line skipped"
+    )
