@@ -9,7 +9,7 @@ from typing import Any
 
 from jobrunner.broker import declare, topology
 from jobrunner.broker.control import Asker, ControlPort, Request, keys_of
-from jobrunner.errors import JobrunnerError, WorkerNameTaken
+from jobrunner.errors import JobrunnerError, PermissionRefused, WorkerNameTaken
 from jobrunner.failpoint import cut_with, failpoint
 from jobrunner.worker import inbox, journal
 from jobrunner.worker.loop import Worker
@@ -149,10 +149,24 @@ async def _watch_queues(worker: Worker) -> None:
         await asyncio.sleep(CHECK_S)
         if not worker.consuming.is_open:
             continue
-        depths = [await declare.queue_depth(worker.consuming, queue) for queue in worker.slots.queues]
-        idle = not worker.runs and not any(ready for ready, _ in filter(None, depths))
+        try:
+            idle = not await _has_ready(worker) and not worker.runs
+        except JobrunnerError:  # the connection was lost over the question: it comes back, and this asks again
+            idle = False
         empty = empty + 1 if idle else 0
     worker.inbox.put(inbox.StopRequested(0))
+
+
+async def _has_ready(worker: Worker) -> bool:
+    """Whether a message waits in one of its queues. Raises: JobrunnerError."""
+    for queue in worker.slots.queues:
+        try:
+            found = await declare.queue_depth(worker.consuming, queue)
+        except PermissionRefused:
+            continue  # RabbitMQ 4.2.6 and later do not tell who may not create it: then only what comes can tell
+        if found is not None and found[0]:
+            return True
+    return False
 
 
 async def _watch_sources(worker: Worker) -> None:
