@@ -244,7 +244,7 @@ class Leases:
 
     def _tell_left(self, run: Run) -> None:
         """A run has ended or was stopped, and its message will come again, to whoever: so they know, though we stop."""
-        if isinstance(run.verdict, HandBack):
+        if isinstance(run.verdict, HandBack) and not run.by_copy:
             if run.started:  # one that was only asked for may be another's
                 self.returned(run.key, run.delivery)
         elif self._lost_after_s:

@@ -61,7 +61,7 @@ class Steering:
             )
             self._tombstones.add(cancel)
             self.cancel(cancel)
-            jobs = {job_id: self._state_of(job_id, chain) for job_id, chain in request.jobs.items()}
+            jobs = self._states_of(request.jobs)
         if request.verb == "follow":
             until = time.monotonic() + FOLLOWED_S
             self._followed |= dict.fromkeys(request.jobs, until)
@@ -76,12 +76,16 @@ class Steering:
         running = {slot: (run, self.pool.running(slot)) for slot, run in self._slots.busy.items()}
         self._settler.announce(reply_message(request, self.presence.reply(running, jobs, stack)))
 
-    def _state_of(self, job_id: str, chain: int) -> str:
+    def _states_of(self, chains: dict[str, int]) -> dict[str, str]:
+        """What each job is here: all in one pass, for there may be thousands of them, and of those that have ended."""
+        here: dict[str, str] = {}
         for run in self._settler.runs.values():
-            if run.envelope.job.id == job_id and run.envelope.state.chain <= chain:
-                return "running" if run.cancel is not None else "ended" if run.verdict is not None else "noted"
-        ended = any(settled_id == job_id for settled_id, _ in self._settler.settled)
-        return "ended" if ended else "noted"
+            job_id = run.envelope.job.id
+            if run.envelope.state.chain <= chains.get(job_id, -1):
+                state = "running" if run.cancel is not None else "ended" if run.verdict is not None else "noted"
+                here.setdefault(job_id, state)
+        ended = {job_id for job_id, _ in self._settler.settled}
+        return {job_id: here.get(job_id, "ended" if job_id in ended else "noted") for job_id in chains}
 
     def cancel(self, event: events.Cancel) -> None:
         """Kill what runs here of a cancel; give up what waits for a process."""

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -304,6 +305,23 @@ async def test_a_job_that_was_returned_twice_is_handed_back_as_a_new_copy() -> N
 
 
 @on_a_loop
+async def test_a_job_that_went_on_as_a_new_copy_has_ended_for_who_gets_the_lost_message_of_the_old_one() -> None:
+    async with bench(lost_after_s=15.0) as one:
+        with_route(one)
+        sealed = job()
+        delivery = deliver(one, sealed, delivery_count=2)
+        one.worker.handle(inbox.StopRequested(15))
+        one.worker.handle(inbox.GraceOver())
+        finish(one, sealed, Interrupted())
+        delivery.channel.usable = False
+        one.publishes.answer()
+        one.handle_all()
+        assert not one.worker.runs
+        said = msgspec.json.decode(one.publishes.seen[-1].body, type=Request)
+        assert (said.verb, said.jobs) == ("ended", {sealed.job.id: 0})
+
+
+@on_a_loop
 async def test_a_job_that_ends_while_draining_is_settled_as_ever() -> None:
     async with bench() as one:
         sealed = job()
@@ -393,6 +411,27 @@ async def test_a_running_job_is_killed_on_request_and_ends_as_cancelled() -> Non
         one.publishes.answer()
         one.handle_all()
         assert one.wire[-1] == ("ack", delivery.tag)
+
+
+@on_a_loop
+async def test_thousands_of_cancels_at_once_look_once_through_what_has_ended() -> None:
+    class Counted(OrderedDict[tuple[str, int], None]):
+        looks = 0
+
+        def __iter__(self) -> Iterator[tuple[str, int]]:
+            self.looks += 1
+            return super().__iter__()
+
+    async with bench() as one:
+        ended = one.worker.settler.settled = Counted()
+        sealed = job()
+        deliver(one, sealed)
+        one.worker.settler.remember(("b" * 16, 3))
+        chains = {f"{number:016}": 0 for number in range(1000)} | {sealed.job.id: 0, "b" * 16: 0}
+        one.worker.handle(inbox.Asked(Request(verb="cancel", nonce="n", at=time.time(), jobs=chains)))
+        noted = {f"{number:016}": "noted" for number in range(1000)}
+        assert replied(one).jobs == noted | {sealed.job.id: "running", "b" * 16: "ended"}
+        assert ended.looks == 1
 
 
 @on_a_loop
