@@ -18,7 +18,7 @@ from jobrunner.errors import BrokerLost, PermissionRefused
 from jobrunner.worker.settlement import CancelNote
 
 QUIET_S = 0.15
-"""No record for so long: all that were there have been read. A stream has no end mark."""
+"""No record for so long, once the broker reads: all that were there have been read. A stream has no end mark."""
 
 AGAIN_S = 0.5
 REFUSED_S = 5.0
@@ -72,16 +72,22 @@ class Tombstones:
         self._read()
 
     def connection_down(self) -> None:
-        """The reader ends by itself."""
+        """The reader ends by itself. What it has not read is read on the next connection."""
         self._reader = None
+        if self._quiet is not None:
+            self._quiet.cancel()
 
     def _read(self) -> None:
         self._reader = StreamReader(self._connection, topology.CANCELS, self._take, self._ended)
         try:
-            self._reader.start(self._next)
+            self._reader.start(self._next, on_attached=self._attached)
         except BrokerLost:
             return  # the connection comes back, and with it this call
-        self._expect_more()
+
+    def _attached(self) -> None:
+        """Silence tells nothing before the broker has answered a question that was asked after it: it may be slow."""
+        if self._reader is not None:
+            self._reader.probe(self._expect_more)
 
     def _take(self, record: Record) -> None:
         self._next = record.offset + 1

@@ -1,21 +1,25 @@
 """What is closed, or lost, while an answer of the broker is still on its way."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from jobrunner import events
 from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection, ConnectionUp
 from jobrunner.broker.control import ControlPort
-from jobrunner.broker.publisher import STORED, job_message
+from jobrunner.broker.publisher import STORED, event_message, job_message
 from jobrunner.broker.stream import StreamReader
 from jobrunner.broker.waiting import WaitingDelivered, WaitingLost, WaitingPort
 from jobrunner.envelope import After, new_job, seal
+from jobrunner.worker.tombstones import Tombstones
 from tests.broker.lab import Lab, in_loop, lab
 from tests.support.broker import TestBroker
 from tests.support.eventually import eventually_async
+from tests.support.proxy import Proxy
 
 
 async def with_all(made: Lab) -> Connection:
@@ -87,3 +91,24 @@ async def test_a_job_that_is_taken_in_after_its_channel_was_lost_keeps_none_from
 
         await eventually_async(heard, timeout_s=10)
         port.close()
+
+
+@in_loop
+async def test_all_cancels_are_known_before_a_worker_consumes_however_late_the_broker_answers(
+    broker: TestBroker, queue_name: str
+) -> None:
+    async with Proxy(broker.url) as proxy, lab(broker.url) as made:
+        await with_all(made)
+        publisher = await made.publisher()
+        job = seal(new_job(queue=queue_name, task="tasks:add"))
+        cancel = events.Cancel(at=time.time(), jobs={job.job.id: 0}, reason="a mistake")
+        assert await publisher.publish_confirmed(event_message(cancel)) == STORED
+        connection = await made.connect(url=proxy.url)
+        proxy.lanes["down"].delay_s = 0.5
+        tombstones = Tombstones(connection, lambda _: None, lambda _: None)
+        async with asyncio.timeout(30):
+            await tombstones.read_all()
+        note = tombstones.find(job)
+        assert note is not None
+        assert note.reason == "a mistake"
+        tombstones.close()
