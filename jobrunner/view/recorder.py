@@ -36,8 +36,11 @@ Place = tuple[int, str | None]
 
 
 def view_path(url: BrokerUrl, state: Path) -> Path:
-    """The view file of a virtual host."""
-    name = hashlib.sha256(f"{url.address}/{url.vhost}".encode()).hexdigest()[:8]
+    """The view file of a virtual host. Whoever looks with keys has another one than without: what was not signed must
+    not be left in it from a look without keys. Keys that come and go share it: what they have signed is history.
+    """
+    told = f"{url.address}/{url.vhost}" + ("" if url.ring is None else "\nsigned")
+    name = hashlib.sha256(told.encode()).hexdigest()[:8]
     return state / f"view-{name}.sqlite"
 
 

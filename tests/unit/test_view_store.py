@@ -4,12 +4,14 @@ import sqlite3
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobrunner import events
 from jobrunner.broker.stream import Record
 from jobrunner.config import parse_url
 from jobrunner.errors import ViewDamaged, ViewUnusable
+from jobrunner.keyring import KeyRing, parse
 from jobrunner.outcome import Error
 from jobrunner.view import causes, schema
 from jobrunner.view.anchor import ViewMoved
@@ -165,6 +167,17 @@ def test_each_virtual_host_has_a_file_of_its_own(tmp_path: Path) -> None:
     paths = [view_path(parse_url(url), tmp_path) for url in urls]
     assert paths[0] == paths[1]
     assert len(set(paths)) == 4
+
+
+def test_a_look_with_keys_does_not_see_what_one_without_has_left(tmp_path: Path) -> None:
+    url = parse_url("amqp://a@h:1/x")
+
+    def path_with(secret: str) -> Path:
+        return view_path(
+            msgspec.structs.replace(url, ring=KeyRing(parse(f"k hs256 {secret}", "test"), "test")), tmp_path
+        )
+
+    assert path_with("A" * 43 + "=") == path_with("B" * 42 + "A=") != view_path(url, tmp_path)
 
 
 # --- questions about many jobs --------------------------------------------------------------------------------------
