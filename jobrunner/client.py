@@ -18,14 +18,7 @@ import msgspec
 from jobrunner import events
 from jobrunner.broker import declare, topology
 from jobrunner.broker.batch import all_answers, batched
-from jobrunner.broker.connection import (
-    Connection,
-    ConnectionBlocked,
-    ConnectionDown,
-    ConnectionMessage,
-    ConnectionUnblocked,
-    ConnectionUp,
-)
+from jobrunner.broker.connection import Connection, ConnectionDown, ConnectionMessage, ConnectionUp
 from jobrunner.broker.places import Places
 from jobrunner.broker.probing import Prober
 from jobrunner.broker.publisher import Answer, Message, Publisher, Refused, Returned, Stored, event_message, job_message
@@ -71,7 +64,6 @@ class Client:
         self._places = Places(self.connection)
         self._declaring = asyncio.Lock()
         self._prober = Prober(self._publisher, timeout_s)
-        self._alarm_over: asyncio.TimerHandle | None = None
         self._up = asyncio.Event()
         self._down: JobrunnerError | None = None
 
@@ -83,21 +75,13 @@ class Client:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._alarm_over is not None:
-            self._alarm_over.cancel()
+        self._prober.close()
         await self.connection.close()
         self._publisher.close()
 
     def _notified(self, message: ConnectionMessage) -> None:
-        """A blocked broker answers nothing at all: what is under way is given up after the client's timeout."""
-        if isinstance(message, ConnectionBlocked):
-            self._prober.alarm = message.reason
-            loop = asyncio.get_running_loop()
-            self._alarm_over = loop.call_later(self.timeout_s, self.connection.abort, message.reason)
-        elif isinstance(message, ConnectionUnblocked) and self._alarm_over is not None:
-            self._prober.alarm = None
-            self._alarm_over.cancel()
-        elif isinstance(message, ConnectionUp):
+        self._prober.hear(message)
+        if isinstance(message, ConnectionUp):
             self._up.set()
         elif isinstance(message, ConnectionDown):
             self._up.clear()

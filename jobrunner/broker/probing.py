@@ -2,12 +2,14 @@
 was queued.
 """
 
+import asyncio
 import time
 
 from pika import BasicProperties
 
 from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
+from jobrunner.broker.changes import ConnectionBlocked, ConnectionDown, ConnectionMessage
 from jobrunner.broker.publisher import Message, Publisher, Unknown
 from jobrunner.durations import format_duration
 from jobrunner.errors import BrokerBlocked, BrokerTimeout, JobrunnerError, PermissionRefused
@@ -32,6 +34,27 @@ class Prober:
         self._url = publisher.connection.url
         self._timeout_s = timeout_s
         self._answered = float("-inf")
+        self._over: asyncio.TimerHandle | None = None
+
+    def hear(self, message: ConnectionMessage) -> None:
+        """A blocked broker answers nothing at all: what is under way is given up after `timeout_s`.
+
+        The next connection knows of no alarm until the broker speaks of it there.
+        """
+        if isinstance(message, ConnectionBlocked):
+            self.close()
+            self.alarm = message.reason
+            abort = self._publisher.connection.abort
+            self._over = asyncio.get_running_loop().call_later(self._timeout_s, abort, message.reason)
+            return
+        self.close()
+        if not isinstance(message, ConnectionDown):
+            self.alarm = None
+
+    def close(self) -> None:
+        """Give nothing up any more."""
+        if self._over is not None:
+            self._over.cancel()
 
     def answered(self) -> None:
         """The broker has just stored something."""
