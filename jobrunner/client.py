@@ -109,7 +109,7 @@ class Client:
         Raises: MessageTooLarge, Unroutable, QueueRefused, BrokerBlocked, Unconfirmed (the job may be queued or not).
         """
         await self._prober.ask()
-        await self._store(envelope)
+        await self._store(envelope, time.monotonic() + self.timeout_s)
         await self._record([envelope])
         failpoint("enqueue.after_confirm")
 
@@ -170,8 +170,10 @@ class Client:
         began = time.monotonic()
         answers = await all_answers(self._publisher, [self._message(envelope) for envelope in batch])
         results: list[JobrunnerError | None] = []
+        deadline = time.monotonic() + self.timeout_s  # for all of them: each has its try, but not each the whole time
         for envelope, answer in zip(batch, answers, strict=True):
-            results.append(None if isinstance(answer, Stored) else await self._insist(envelope, answer, began))
+            is_stored = isinstance(answer, Stored)
+            results.append(None if is_stored else await self._insist(envelope, answer, began, deadline))
         stored = [envelope for envelope, error in zip(batch, results, strict=True) if error is None]
         if stored:
             try:
@@ -180,12 +182,14 @@ class Client:
                 return [error or exc for error in results]
         return results
 
-    async def _insist(self, envelope: Envelope, answer: Answer, began: float) -> JobrunnerError | None:
+    async def _insist(self, envelope: Envelope, answer: Answer, began: float, deadline: float) -> JobrunnerError | None:
         """What the one-by-one way makes of a job that the batch could not store."""
         if not isinstance(answer, Returned | Refused):
             return self._unconfirmed(envelope.job.id, began)
+        if isinstance(answer, Returned):
+            self._places.lost(envelope.job.queue)
         try:
-            await self._store(envelope)
+            await self._store(envelope, deadline)
         except JobrunnerError as exc:
             return exc
         return None
@@ -200,11 +204,10 @@ class Client:
         delay_s = envelope.state.not_before_ms / 1000 - time.time()
         return job_message(envelope, *topology.route(max(0.0, delay_s), envelope.job.queue))
 
-    async def _store(self, envelope: Envelope) -> None:
+    async def _store(self, envelope: Envelope, deadline: float) -> None:
         """Publish the job until it is stored. A queue that vanished is created again; a full one is tried again."""
         check_size(envelope)
         await self._places.ensure(envelope)
-        deadline = time.monotonic() + self.timeout_s
         wait_s = REFUSED_AGAIN_S
         while True:
             published = time.monotonic()

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from jobrunner import attempts, events
+from jobrunner.broker import declare
 from jobrunner.broker.groups import group
 from jobrunner.broker.publisher import Publisher, Stored, event_message
+from jobrunner.broker.topology import Queue
 from jobrunner.client import Client
 from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope, new_job, seal
@@ -134,6 +136,29 @@ async def test_a_job_whose_answer_was_cut_off_is_told_as_such_and_not_as_late(
         proxy.cut()
         with pytest.raises(Unconfirmed, match=r"No confirm before the connection was lost: \w{8} may be queued"):
             await last
+
+
+@in_loop
+async def test_a_batch_for_a_full_queue_is_refused_in_the_time_of_one_job(
+    broker: TestBroker, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        waits.append(delay_s)
+        await pause(delay_s)
+
+    pause = asyncio.sleep
+    arguments = {"x-max-length": 1, "x-overflow": "reject-publish", "x-queue-type": "classic"}
+    async with Client(broker.parsed, timeout_s=1.0) as client:
+        await declare.declare(client.connection, [Queue(queue_name, arguments)])
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        answers = await client.enqueue_batch([job(queue_name) for _ in range(40)])
+        await declare.delete_queue(client.connection, queue_name)
+    refused = [answer for answer in answers if answer is not None]
+    assert len(refused) >= 30
+    assert all(isinstance(answer, QueueRefused) for answer in refused)
+    assert sum(waits) < 2.0
 
 
 @in_loop
