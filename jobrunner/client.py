@@ -280,6 +280,15 @@ class Client:
         in_time = time.monotonic() - began < self.timeout_s
         return "before the connection was lost" if in_time else f"within {format_duration(self.timeout_s)}"
 
-    def watch(self, *, ids: Sequence[str] = (), run: str | None = None) -> Watch:
-        """The ends of these jobs, or of all jobs of a run: enter it before enqueueing, so that none is missed."""
-        return Watch(self.url, ids=ids, run=run, timeout_s=self.timeout_s)
+    def watch(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        run: str | None = None,
+        wanted: Callable[[str, int], bool] | None = None,
+    ) -> Watch:
+        """The ends of these jobs, or of all jobs of a run: enter it before enqueueing, so that none is missed.
+
+        wanted: as for `Watch`; of jobs that have ended before, which chain's end is.
+        """
+        return Watch(self.url, ids=ids, run=run, wanted=wanted, timeout_s=self.timeout_s)

@@ -182,7 +182,8 @@ class BrokerCore:
         row = await self.status(job_id)
         if row.is_ended:
             return end_in(row)
-        async with self._client.watch(ids=[row.id]) as watch:
+        # after a lost connection the ledger is read again: what may come of that are ends before a retry by hand
+        async with self._client.watch(ids=[row.id], wanted=lambda _, chain: chain >= row.chain) as watch:
             row = await self.status(row.id)  # it may have ended before anybody listened
             end = end_in(row) if row.is_ended else await watch.next(timeout_s)
         if end is None:

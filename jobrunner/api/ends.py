@@ -40,16 +40,17 @@ class Ticket:
     """A job that somebody may wait for. end: how it ended, once that is known; read from any thread.
 
     Nothing keeps it but who waits: when the last handle goes, its result is dropped as it comes. run: None for that of
-    the client.
+    the client. chain: of a job that was retried by hand the ends of earlier chains are old.
     """
 
-    __slots__ = ("__weakref__", "_watchers", "at_s", "end", "heard", "id", "run")
+    __slots__ = ("__weakref__", "_watchers", "at_s", "chain", "end", "heard", "id", "run")
 
     def __init__(self, job_id: str, run: str | None = None) -> None:
         self.id = job_id
         self.run = run  # None: the client's
         self.heard: Heard | None = None
         self.at_s = time.time()
+        self.chain = 0
         self.end: End | None = None
         self._watchers: list[Callable[[], None]] = []
 
@@ -197,7 +198,11 @@ class Ends:
             event = events.decode(body)
         except msgspec.DecodeError:
             return  # a kind of a later version, or no event at all
-        if isinstance(event, _ENDS) and (ticket := self._tickets.pop(event.id, None)) is not None:
+        if not isinstance(event, _ENDS):
+            return
+        ticket = self._tickets.get(event.id)
+        if ticket is not None and event.chain >= ticket.chain:
+            del self._tickets[event.id]
             ticket.settle(end_of(event))
 
 

@@ -48,7 +48,7 @@ class Members(Generic[H]):
         self._numbers = count(1 + max((row.seq for row in rows if row.seq is not None), default=-1))
         for row in rows:
             ticket = Ticket(row.id, self.run)
-            ticket.at_s = row.created_at or self._began_s
+            ticket.at_s, ticket.chain = row.created_at or self._began_s, row.chain
             self._began_s = min(self._began_s, ticket.at_s)
             if row.is_ended:
                 ticket.settle(end_in(row))

@@ -94,7 +94,9 @@ async def _retry(shared: Shared, store: "Store", words: list[str], report: "Repo
 
 async def _canary(client: "Client", retrier: "Retrier", rows: list["JobRow"], report: "Report") -> bool:
     """Retry some and wait for their ends. Gives whether all succeeded."""
-    async with client.watch(ids=[row.id for row in rows]) as watch:
+    chains = {row.id: row.chain for row in rows}
+    # not their ends so far: after a lost connection those come again
+    async with client.watch(ids=list(chains), wanted=lambda job_id, chain: chain > chains[job_id]) as watch:
         await retrier.run(rows)
         left = {row.id for row in rows} - report.failed_ids
         if len(left) < len(rows):

@@ -5,11 +5,17 @@ import functools
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from jobrunner import AsyncClient, Client, JobrunnerExecutor
+from jobrunner import AsyncClient, Client, JobrunnerExecutor, attempts, events
+from jobrunner.broker import declare
+from jobrunner.broker.publisher import STORED, event_message
+from jobrunner.envelope import new_job, seal
 from jobrunner.errors import BrokerError
-from tests.broker.lab import in_loop
+from jobrunner.outcome import Error
+from jobrunner.watch import End, Watch
+from tests.broker.lab import in_loop, lab
 from tests.support.broker import TestBroker
 from tests.support.command import Commands
 from tests.support.proxy import Proxy
@@ -105,6 +111,38 @@ async def test_ends_that_come_while_nobody_listens_are_found_later(
             assert await handles[0].result(60) == "opened"
             assert await handles[1].result(60) == "opened"
             assert time.monotonic() - began < 45
+
+
+@in_loop
+async def test_an_end_before_a_retry_is_not_taken_for_that_of_the_retry_where_the_ledger_is_read_again(
+    broker: TestBroker, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = asyncio.Event()
+    listen = Watch.next
+
+    async def listening(watch: Watch, timeout_s: float | None = None) -> End | None:
+        waits.set()
+        return await listen(watch, timeout_s)
+
+    monkeypatch.setattr(Watch, "next", listening)
+    job = seal(new_job(queue=queue_name, task="tasks:add"))
+    ran = attempts.Run(worker="w", host="h", pid=1, started_at=1.0, ended_at=2.0)
+    told = [
+        events.Queued(at=time.time(), jobs=[events.QueuedJob(job=msgspec.Raw(job.body), priority=4)]),
+        events.Dead(at=time.time(), id=job.job.id, error=Error(reason="error", message="x"), queue=queue_name),
+        events.Queued(at=time.time(), jobs=[events.QueuedJob(job=msgspec.Raw(job.body), priority=4, chain=1, copy=1)]),
+    ]
+    end = events.Succeeded(at=time.time(), id=job.job.id, chain=1, copy=1, result=msgspec.Raw(b"5"), ran=ran)
+    async with Proxy(broker.url) as proxy, AsyncClient(proxy.url) as client, lab(broker.url) as made:
+        publisher = await made.publisher()
+        await declare.declare_startup(publisher.connection, publisher)
+        for event in told:
+            assert await publisher.publish_confirmed(event_message(event)) == STORED
+        result = asyncio.create_task(client.result(job.job.id, timeout=60))
+        await asyncio.wait([result, asyncio.create_task(waits.wait())], return_when=asyncio.FIRST_COMPLETED)
+        proxy.cut()
+        assert await publisher.publish_confirmed(event_message(end)) == STORED
+        assert await result == 5
 
 
 @in_loop

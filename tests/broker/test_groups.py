@@ -56,6 +56,19 @@ def test_threads_fill_a_group_and_each_job_has_its_own_number(client: Client, qu
     assert [row.seq for row in found] == list(range(88))
 
 
+def test_a_job_that_was_retried_by_hand_has_not_ended_for_who_takes_its_group_up_again(
+    client: Client, commands: Commands, queue_name: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    with client.options(retries=0).group(queue_name) as group:
+        handle = group.enqueue(["sh", "-c", f"test -e {gate} && echo mended"])
+    with pytest.raises(JobFailed):
+        handle.result("60s")
+    gate.touch()
+    commands.run("retry", handle.id, "--delay", "2s", "--yes")
+    assert client.group(queue_name, resume=True).results("60s") == ["mended\n"]
+
+
 def test_what_a_failure_in_a_group_brings_about(client: Client, tmp_path: Path) -> None:
     gate, witness = tmp_path / "gate", tmp_path / "w"
     with client.group() as group:
