@@ -94,9 +94,12 @@ class Ticket:
 
 
 class Heard:
-    """While it is kept, the ends of the jobs of one more run are heard."""
+    """While it is kept, the ends of the jobs of one more run are heard. bound: done once none can be missed."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "bound")
+
+    def __init__(self, bound: "asyncio.Future[None]") -> None:
+        self.bound = bound
 
 
 class Ends:
@@ -125,9 +128,9 @@ class Ends:
             return None
         heard = self._heard.get(run)
         if heard is None:
-            heard = self._heard[run] = Heard()
+            heard = self._heard[run] = Heard(asyncio.ensure_future(self._subscription.add(_keys(run))))
             weakref.finalize(heard, _later, asyncio.get_running_loop(), self._leave, run).atexit = False
-            await self._subscription.add(_keys(run))
+        await asyncio.shield(heard.bound)  # of all who ask at once, whoever gives up
         return heard
 
     def _leave(self, run: str) -> None:

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from jobrunner import AsyncClient, Client, JobrunnerExecutor, attempts, events
+from jobrunner.api.ends import Ends
 from jobrunner.broker import declare
 from jobrunner.broker.publisher import STORED, event_message
+from jobrunner.config import parse_url
 from jobrunner.envelope import new_job, seal
 from jobrunner.errors import BrokerError
 from jobrunner.outcome import Error
@@ -143,6 +145,23 @@ async def test_an_end_before_a_retry_is_not_taken_for_that_of_the_retry_where_th
         proxy.cut()
         assert await publisher.publish_confirmed(event_message(end)) == STORED
         assert await result == 5
+
+
+@in_loop
+async def test_all_who_ask_at_once_for_the_ends_of_a_run_wait_until_none_can_be_missed(
+    broker: TestBroker, queue_name: str
+) -> None:
+    async with Proxy(broker.url) as proxy:
+        ends = Ends(parse_url(proxy.url), "run-of-its-own", timeout_s=30)
+        await ends.open()
+        proxy.stall()
+        asked = [asyncio.create_task(ends.hear(queue_name)) for _ in range(2)]
+        done, _ = await asyncio.wait(asked, timeout=0.5)
+        assert not done
+        proxy.flow()
+        first, second = await asyncio.gather(*asked)
+        assert first is second is not None
+        await ends.close()
 
 
 @in_loop
