@@ -16,14 +16,17 @@ _MARK = ":::"
 EXAMPLES = """\b
   jobrunner map tasks:square ::: 3411 1605 1398
   ls *.jpg | jobrunner map -- convert {} -resize 800 {.}.webp
+  jobrunner map -- convert {1} -resize {2} {1.}-{2}.webp ::: *.jpg ::: 800 1600
   jobrunner map --jsonl -a users.jsonl tasks:greet {name} age={age}
   jobrunner map --range 1-1000000 --batch 500 -u tasks:square > squares.txt
   jobrunner map --then 'tasks:report out.csv' -a urls.txt tasks:fetch
   jobrunner map --run crawl --resume -a urls.txt -- curl -sf {}
 
 {} is the input, {.} without its extension, {/} its last part, {//} its folder, {/.} its last part without extension,
-{#} its number, {key} a field with --jsonl or --csv. Without any of them the input is the last argument. Results are
-written in the order of the inputs as they come: of a function a line of JSON, of a command its stdout."""
+{#} its number, {key} a field with --jsonl or --csv. Without any of them the input is the last argument. Several :::
+give every combination: {1} and {2} are its parts, also {1.}, {1/}, {1//} and {1/.}; without any of them the parts are
+the last arguments. Results are written in the order of the inputs as they come: of a function a line of JSON, of a
+command its stdout."""
 
 
 class MapCommand(Command):
@@ -39,7 +42,7 @@ class MapCommand(Command):
 
 @click.command("map", cls=MapCommand, takes_tail=True, epilog=EXAMPLES, options_metavar="[OPTIONS]")
 @click.argument("target", required=False, metavar="TARGET")
-@click.argument("args", nargs=-1, metavar="[ARG]... | -- COMMAND [ARG]... [::: INPUT...]")
+@click.argument("args", nargs=-1, metavar="[ARG]... | -- COMMAND [ARG]... [::: INPUT...]...")
 @option("-a", "--arg-file", metavar="FILE|-", help="Inputs from a file, one a line (default: from stdin, if piped).")
 @option("-0", "--null", is_flag=True, help="Inputs end with NUL, not with a line.")
 @option("--jsonl", is_flag=True, help="An input is a JSON value on a line.")

@@ -79,9 +79,11 @@ def _recipe(
     if target is None:
         argv = list(tail or ())
         run = run_name(options["run"], PurePath(argv[0]).name)
-        return Recipe(run=run, wishes=wishes, user=whoami(), command=Command(argv, has_keys=source.has_keys))
+        return Recipe(
+            run=run, wishes=wishes, user=whoami(), command=Command(argv, has_keys=source.has_keys, parts=source.parts)
+        )
     task = parse_target(target)
-    call = Call(args, has_keys=source.has_keys, rows=source.is_csv)
+    call = Call(args, has_keys=source.has_keys, rows=source.is_csv, parts=source.parts)
     function = find_function(task, Path.cwd())
     if function is not None:
         check_arguments(task, function, call.positional, call.keywords)

@@ -1,5 +1,6 @@
 """Where the inputs of `map` come from: the command line, a file, a pipe, a range."""
 
+import math
 import os
 import stat
 import sys
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 from jobrunner.cli.lines import CHUNK_BYTES, chunks_of_lines, opened
 from jobrunner.errors import NoInputs, OptionsClash
-from jobrunner.mapping.inputs import Input, Table, json_lines, parse_range, plain, texts
+from jobrunner.mapping.inputs import Input, Table, combinations, json_lines, parse_range, plain, texts
 
 Chunks = AsyncGenerator[Sequence[Input], None]
 CHUNK: Final = 500
@@ -20,8 +21,9 @@ class Source:
     """The inputs of one map. total: how many there are, None where only their end will tell."""
 
     def __init__(self, options: Mapping[str, Any], words: Sequence[str] | None) -> None:
-        """words: what stood after `:::`. Raises: OptionsClash, NoInputs, BadValue."""
+        """words: what stood after the first `:::`. Raises: OptionsClash, NoInputs, BadValue."""
         self._words = words
+        self._groups = _groups(words or ())
         self._file = options["arg_file"]
         self._range = None if options["range"] is None else parse_range(options["range"])
         self._form = next((form for form in ("null", "jsonl", "csv") if options[form]), "lines")
@@ -35,6 +37,11 @@ class Source:
     def has_keys(self) -> bool:
         """Whether `{key}` names a field of an input."""
         return self._form in ("jsonl", "csv")
+
+    @property
+    def parts(self) -> int:
+        """Of how many inputs each is a combination; 0: of none, as with one `:::`."""
+        return len(self._groups) if len(self._groups) > 1 else 0
 
     @property
     def is_csv(self) -> bool:
@@ -58,14 +65,14 @@ class Source:
             and forms != ["--jsonl"]
         ):
             raise OptionsClash(problem=f"{forms[0]} is for inputs from a file or a pipe.", hint="-a FILE")
-        if self._words is not None and ":::" in self._words:
-            raise OptionsClash(problem="There may be one ':::'.", hint="-a FILE")
+        if forms and self.parts:
+            raise OptionsClash(problem=f"{forms[0]} is for one ':::'.", hint="jobrunner map --help")
 
     @contextmanager
     def opened(self, *, counts: bool) -> Iterator[tuple[Chunks, int | None]]:
         """The inputs, and their number if it is known. counts: whether a file is read once more to know it."""
         if self._words is not None:
-            yield self._given(self._words), len(self._words)
+            yield self._given(self._words), math.prod(map(len, self._groups))
         elif self._range is not None:
             yield self._numbers(self._range), len(self._range)
         else:
@@ -78,6 +85,11 @@ class Source:
         return b"\0" if self._form == "null" else b"\n"
 
     async def _given(self, words: Sequence[str]) -> Chunks:
+        if self.parts:
+            combined = combinations(self._groups)
+            while some := list(islice(combined, CHUNK)):
+                yield some
+            return
         yield list(
             json_lines([word.encode(errors="replace") for word in words]) if self._form == "jsonl" else texts(words)
         )
@@ -99,6 +111,17 @@ class Source:
         async for lines in chunks:
             for start in range(0, len(lines), CHUNK):
                 yield list(read(lines[start : start + CHUNK]))
+
+
+def _groups(words: Sequence[str]) -> list[list[str]]:
+    """What stands behind each `:::`."""
+    groups: list[list[str]] = [[]]
+    for word in words:
+        if word == ":::":
+            groups.append([])
+        else:
+            groups[-1].append(word)
+    return groups
 
 
 def _is_piped() -> bool:

@@ -38,6 +38,8 @@ class PrettyFormatter(logging.Formatter):
             text = "\n".join(map(out.printable, self._banner(record)))
         elif action.startswith("worker."):
             text = out.printable(record.getMessage())
+            if action == "worker.stopping" and facts_of(record).get("running"):
+                text += " Ctrl-C again hands them back now."
         elif action.startswith("job."):
             text = f"{clock(record)} {self._mark(action)} {job_line(record)}"
         else:

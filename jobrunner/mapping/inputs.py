@@ -1,6 +1,8 @@
 """The inputs of a map, one by one: a line, a JSON value, a row of a table, a number."""
 
 import csv
+import itertools
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -22,13 +24,15 @@ class BadInput(JobrunnerError):
 class Input(msgspec.Struct, frozen=True, gc=False):
     """One input. text: as it was given. value: what it stands for as JSON, None for plain text.
 
-    keys: what `{key}` may name. problem: why it is none.
+    keys: what `{key}` may name. problem: why it is none. parts: of a combination what it is made of; its text is that
+    of its parts as a shell would read them, so that no two combinations have the same.
     """
 
     text: str
     value: bytes | None = None
     keys: dict[str, Any] | None = None
     problem: str | None = None
+    parts: "tuple[Input, ...]" = ()
 
 
 def plain(lines: Sequence[bytes]) -> Iterator[Input]:
@@ -46,6 +50,13 @@ def texts(words: Sequence[str]) -> Iterator[Input]:
     for word in words:
         problem = None if word.isascii() or _is_utf8(word) else "it is not UTF-8"
         yield Input(word if problem is None else word.encode(errors="replace").decode(), problem=problem)
+
+
+def combinations(groups: Sequence[Sequence[str]]) -> Iterator[Input]:
+    """Each word of the first group with each of the second, and so on; the last group changes fastest."""
+    for parts in itertools.product(*(list(texts(words)) for words in groups)):
+        problem = next((part.problem for part in parts if part.problem is not None), None)
+        yield Input(shlex.join(part.text for part in parts), problem=problem, parts=parts)
 
 
 def _is_utf8(word: str) -> bool:

@@ -1,7 +1,8 @@
 """What is run for each input: words with placeholders, and the arguments that come of them.
 
 `{}` the input, `{.}` without its extension, `{/}` its last part, `{//}` its folder, `{/.}` its last part without the
-extension, `{#}` its number, `{key}` a field of a JSON object or of a row. Nothing is quoted, for no shell reads it.
+extension, `{#}` its number, `{key}` a field of a JSON object or of a row. Of a combination of several inputs `{1}` is
+the first, `{1.}` `{1/}` `{1//}` `{1/.}` parts of it, and `{}` all of them. Nothing is quoted, for no shell reads it.
 """
 
 import keyword
@@ -14,21 +15,39 @@ from typing import Any, Final
 import msgspec
 
 from jobrunner.calls import literal_or_text, parse_arguments, to_json
-from jobrunner.errors import BadArguments, JobrunnerError
+from jobrunner.errors import BadArguments, BadValue, JobrunnerError
 from jobrunner.mapping.inputs import BadInput, Input
 
 Make = Callable[[Input, int], bytes]
 """The JSON of one argument, of an input and its number."""
 
-_PLACE: Final = re.compile(r"\{(#|\.|/|//|/\.|)\}|\{([A-Za-z_][\w.-]*)\}")
+_PLACE: Final = re.compile(r"\{(#|\.|/|//|/\.|)\}|\{([A-Za-z_][\w.-]*)\}|\{([1-9]\d?)(\.|/|//|/\.|)\}")
+"""Groups: form; key; number of a part, and its form."""
 _KEYWORD: Final = re.compile(r"(\w+)(:?=)(.*)", re.DOTALL)
 _SAFE_DIGITS: Final = 15
 _encode = msgspec.json.encode
 
 
-def has_place(words: Collection[str], *, has_keys: bool) -> bool:
-    """Whether any word names a placeholder. has_keys: `{key}` is one."""
-    return any(match[2] is None or has_keys for word in words for match in _PLACE.finditer(word))
+def has_place(words: Collection[str], *, has_keys: bool, parts: int = 0) -> bool:
+    """Whether any word names a placeholder. has_keys: `{key}` is one. parts: `{1}` is one, to that number.
+
+    Raises: BadValue for the number of a part that there is not.
+    """
+    found = [match for word in words for match in _PLACE.finditer(word)]
+    for match in found:
+        if match[3] is not None and 0 < parts < int(match[3]):
+            raise BadValue(
+                problem=f"'{match[0]}' is input {match[3]} of a combination, which has {parts}.",
+                hint=f"{{1}} to {{{parts}}}",
+            )
+    return any((match[2] is None or has_keys) and (match[3] is None or parts > 0) for match in found)
+
+
+def _with_inputs(words: Sequence[str], *, has_keys: bool, parts: int) -> list[str]:
+    """The words; where none names an input, with it, or with each part of it, at the end."""
+    if has_place(words, has_keys=has_keys, parts=parts):
+        return list(words)
+    return [*words, *([f"{{{number}}}" for number in range(1, parts + 1)] or ["{}"])]
 
 
 def show(words: Sequence[str]) -> str:
@@ -55,15 +74,21 @@ def substitute(word: str, given: Input, seq: int, *, has_keys: bool) -> str:
     """A word with everything in its place. Raises: BadInput for a key that the input lacks."""
 
     def put(match: re.Match[str]) -> str:
-        form, key = match[1], match[2]
+        form, key, number, form_of_part = match.groups()
         if key is not None:
             return _shown(_field(given, key)) if has_keys else match[0]
-        if form == "#":
-            return str(seq)
-        text = _text(given)
-        return text if not form else path_part(form, text)
+        if number is not None:
+            return _formed(given.parts[int(number) - 1], form_of_part) if given.parts else match[0]
+        return str(seq) if form == "#" else _formed(given, form)
 
     return _PLACE.sub(put, word)
+
+
+def _formed(given: Input, form: str) -> str:
+    """An input as a text, or a part of its path; of a combination those of all its parts, with blanks between."""
+    if given.parts:
+        return " ".join(_formed(part, form) for part in given.parts)
+    return path_part(form, _text(given)) if form else _text(given)
 
 
 def _text(given: Input) -> str:
@@ -89,12 +114,15 @@ def _shown(value: Any) -> str:
 
 
 class Command:
-    """An argument list. has_keys: whether inputs have fields, so that `{key}` is a placeholder."""
+    """An argument list. has_keys: whether inputs have fields, so that `{key}` is a placeholder.
 
-    def __init__(self, argv: Sequence[str], *, has_keys: bool) -> None:
+    parts: of how many inputs each is a combination, 0 for none. Raises: BadValue.
+    """
+
+    def __init__(self, argv: Sequence[str], *, has_keys: bool, parts: int = 0) -> None:
         self._has_keys = has_keys
-        self.words = list(argv) if has_place(argv, has_keys=has_keys) else [*argv, "{}"]
-        self._is_fixed = [not has_place([word], has_keys=has_keys) for word in self.words]
+        self.words = _with_inputs(argv, has_keys=has_keys, parts=parts)
+        self._is_fixed = [not has_place([word], has_keys=has_keys, parts=parts) for word in self.words]
 
     def argv(self, given: Input, seq: int) -> list[str]:
         """The argument list of one input. Raises: BadInput."""
@@ -110,18 +138,19 @@ class Command:
 class Call:
     """The arguments of a function. words: as after `enqueue TARGET`. rows: inputs are rows of text (CSV).
 
-    Raises: the errors of arguments.
+    parts: of how many inputs each is a combination, 0 for none. Raises: BadValue, the errors of arguments.
     """
 
-    def __init__(self, words: Sequence[str], *, has_keys: bool, rows: bool = False) -> None:
+    def __init__(self, words: Sequence[str], *, has_keys: bool, rows: bool = False, parts: int = 0) -> None:
         self._has_keys = has_keys
         self._rows = rows
-        self.words = list(words) if has_place(words, has_keys=has_keys) else [*words, "{}"]
+        self._parts = parts
+        self.words = _with_inputs(words, has_keys=has_keys, parts=parts)
         self._args: list[bytes | Make] = []
         self._kwargs: dict[str, bytes | Make] = {}
         for word in self.words:
             self._add(word)
-        self._is_plain = len(self._args) == 1 and not self._kwargs and self.words == ["{}"]
+        self._is_plain = len(self._args) == 1 and not self._kwargs and self.words == ["{}"] and not parts
 
     @property
     def positional(self) -> int:
@@ -145,7 +174,7 @@ class Call:
         return b"[" + b",".join(args) + b"]", b"{" + b",".join(kwargs) + b"}"
 
     def _add(self, word: str) -> None:
-        if not has_place([word], has_keys=self._has_keys):
+        if not has_place([word], has_keys=self._has_keys, parts=self._parts):
             args, kwargs = parse_arguments([word])
             self._args += [to_json(value, _encode) for value in args]
             for name, value in kwargs.items():
@@ -169,11 +198,17 @@ class Call:
         if match is not None and match[2] is not None and not rows:
             key = match[2]
             return lambda given, _: _json(_field(given, key))
-        if match is not None and match[1] == "":
-            return _demanded if demands_json else _typed
+        of_input = _demanded if demands_json else _typed
+        if match is not None and match[3] is not None and self._parts:
+            at, form = int(match[3]) - 1, match[4]
+            if not form:
+                return lambda given, seq: of_input(given.parts[at], seq)
+            return lambda given, _: _json(_formed(given.parts[at], form))
+        if match is not None and match[1] == "" and not self._parts:
+            return of_input
         if match is not None and match[1] in (".", "/", "//", "/."):
             form = match[1]
-            return lambda given, _: _json(path_part(form, _text(given)))
+            return lambda given, _: _json(_formed(given, form))
 
         def make(given: Input, seq: int) -> bytes:
             word = substitute(text, given, seq, has_keys=has_keys)

@@ -90,6 +90,35 @@ def test_a_job_knows_its_run_its_place_and_its_input(home: Home) -> None:
     assert json.loads(done.stdout) == {"RUN": "knows", "SEQ": "1", "INPUT": "a b"}
 
 
+def test_combinations_are_run_in_order_and_taken_up_by_what_they_are(home: Home) -> None:
+    words = ["map", "--run", "pairs", "--json", "--joblog", "pairs.log", "--", "echo", ":::"]
+    done = home.run(*words, "a b", "c", ":::", "1", "2")
+    *lines, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["input"], line["result"]) for line in lines] == [
+        ("'a b' 1", "a b 1\n"),
+        ("'a b' 2", "a b 2\n"),
+        ("c 1", "c 1\n"),
+        ("c 2", "c 2\n"),
+    ]
+    assert (last["total"], last["succeeded"]) == (4, 4)
+    commands = [line.split("\t")[-1] for line in (home.folder / "pairs.log").read_text().splitlines()[1:]]
+    assert sorted(commands) == ["echo 'a b' 1", "echo 'a b' 2", "echo c 1", "echo c 2"]
+    words.insert(3, "--resume")
+    again = home.run(*words, "c", "a", "a b", ":::", "3", "2", "1", "b 1")
+    *lines, last = [json.loads(line) for line in again.stdout.splitlines()]
+    assert [line["input"] for line in lines] == [
+        "c 3",
+        "c 'b 1'",
+        "a 3",
+        "a 2",
+        "a 1",
+        "a 'b 1'",
+        "'a b' 3",
+        "'a b' 'b 1'",
+    ]
+    assert (last["succeeded"], last["skipped"]) == (8, 4)
+
+
 def test_json_lines_follow_the_inputs_and_end_with_all_counts(home: Home) -> None:
     done = home.run("map", "--json", "tasks:unless", "{}", "2", ":::", "1", "2", "3")
     assert (done.returncode, done.stderr) == (1, "")

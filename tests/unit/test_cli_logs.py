@@ -128,6 +128,9 @@ def test_marks_are_ascii_where_the_locale_is() -> None:
 
 
 def test_sentences_of_the_worker_are_shown_as_they_are() -> None:
+    again = "Stopping. 1 job running. Ctrl-C again hands them back now."
+    assert _pretty(_record("worker.stopping", "Stopping. 1 job running.", running=1)) == again
+    assert _pretty(_record("worker.stopping", "Stopping. 0 jobs running.", running=0)) == "Stopping. 0 jobs running."
     assert _pretty(_record("worker.stopped", "Stopped: 41 done, 1 handed back.")) == "Stopped: 41 done, 1 handed back."
     assert _pretty(_record("broker.lost", "gone", logging.WARNING)) == "! gone"
 

@@ -84,6 +84,19 @@ def test_inputs_come_from_a_pipe_a_file_or_a_range(typed: Any, tmp_path: Path) -
     assert typed("-a", "-", "tasks:square", stdin=b"") == []
 
 
+def test_several_groups_of_inputs_are_combined(typed: Any) -> None:
+    assert typed("tasks:resize", ":::", "a.jpg", "b c.jpg", ":::", "1", "2") == [
+        "tasks.resize('a.jpg', 1)",
+        "tasks.resize('a.jpg', 2)",
+        "tasks.resize('b c.jpg', 1)",
+        "tasks.resize('b c.jpg', 2)",
+    ]
+    assert typed("--", "echo", "{2}:{1.}", ":::", "a.jpg", ":::", "1", "2") == ["echo 1:a", "echo 2:a"]
+    assert typed("tasks:resize", ":::", "a", ":::") == []
+    many = [str(number) for number in range(60)]
+    assert len(typed("tasks:resize", ":::", *many, ":::", *many)) == 3600
+
+
 def test_inputs_may_be_json_or_rows(typed: Any) -> None:
     assert typed("--jsonl", "tasks:resize", "{p}", "width={w}", stdin=b'{"p": "7", "w": 8}') == [
         "tasks.resize('7', width=8)"
@@ -112,7 +125,9 @@ def test_an_input_that_is_none_is_told_and_the_others_go_on(typed: Any) -> None:
         (["tasks:square", "--range", "1-2", ":::", "1"], "':::' and --range both say what the inputs are."),
         (["--jsonl", "--csv", "-a", "f", "tasks:square"], "--jsonl and --csv both say what one is."),
         (["--csv", "tasks:square", ":::", "1"], "--csv is for inputs from a file or a pipe."),
-        (["tasks:square", ":::", "1", ":::", "2"], "There may be one ':::'."),
+        (["--jsonl", "tasks:resize", ":::", "1", ":::", "2"], "--jsonl is for one ':::'."),
+        (["tasks:square", ":::", "1", ":::", "2"], "tasks.square() takes 1 argument, not 2."),
+        (["tasks:square", "{3}", ":::", "1", ":::", "2"], "'{3}' is input 3 of a combination, which has 2."),
         (["--resume", "tasks:square", ":::", "1"], "--resume needs the name of a run."),
         (["--run", "r", "--resume", "--retry-failed", "tasks:square", ":::", "1"], "--resume and --retry-failed both"),
         (["--run", "a b", "tasks:square", ":::", "1"], "'a b' cannot be the name of a run."),

@@ -7,12 +7,30 @@ from hypothesis import strategies as st
 
 from jobrunner.errors import BadValue
 from jobrunner.mapping.halt import parse_halt
-from jobrunner.mapping.inputs import Input, Table, json_lines, parse_range, plain, texts
+from jobrunner.mapping.inputs import Input, Table, combinations, json_lines, parse_range, plain, texts
 from jobrunner.mapping.nths import Nths, TextSet
 
 
 def test_lines_are_taken_as_they_are_and_empty_ones_left_out() -> None:
     assert list(plain([b" a b ", b"", "ü".encode()])) == [Input(" a b "), Input("ü")]
+
+
+def test_of_several_groups_each_combination_is_an_input_the_last_group_changing_fastest() -> None:
+    made = list(combinations([["A", "B"], ["1", "2 3"], ["x"]]))
+    assert [[part.text for part in one.parts] for one in made] == [
+        ["A", "1", "x"],
+        ["A", "2 3", "x"],
+        ["B", "1", "x"],
+        ["B", "2 3", "x"],
+    ]
+    assert made[1].text == "A '2 3' x"
+    assert list(combinations([["A"], []])) == []
+    assert [one.problem for one in combinations([["a"], ["\udcff", "b"]])] == ["it is not UTF-8", None]
+
+
+def test_no_two_combinations_have_one_text_however_blanks_are_spread() -> None:
+    made = [*combinations([["a b", "a"], ["c", "b c"]]), *combinations([["a"], ["b"], ["c"]])]
+    assert len({one.text for one in made}) == 5
 
 
 def test_what_is_not_utf8_is_an_input_with_a_problem() -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobrunner.errors import BadArguments
-from jobrunner.mapping.inputs import BadInput, Input, json_lines
+from jobrunner.errors import BadArguments, BadValue
+from jobrunner.mapping.inputs import BadInput, Input, combinations, json_lines
 from jobrunner.mapping.template import Call, Command, path_part, show
 
 
-def call(words: list[str], given: Input | str, seq: int = 1, **settings: bool) -> tuple[Any, Any]:
+def call(words: list[str], given: Input | str, seq: int = 1, **settings: Any) -> tuple[Any, Any]:
     made = Call(words, **{"has_keys": False, **settings})
     args, kwargs = made.arguments(Input(given) if isinstance(given, str) else given, seq)
     return json.loads(args), json.loads(kwargs)
@@ -52,6 +52,40 @@ def test_without_a_placeholder_the_input_is_the_last_word() -> None:
 
 def test_a_placeholder_is_not_filled_again() -> None:
     assert Command(["echo", "{}{#}"], has_keys=False).argv(Input("{#}{}"), 3) == ["echo", "{#}{}3"]
+
+
+def combination(*words: str) -> Input:
+    (made,) = combinations([[word] for word in words])
+    return made
+
+
+def test_the_parts_of_a_combination_have_numbers_and_come_last_where_no_word_names_one() -> None:
+    given = combination("d/a b.jpg", "800")
+    words = ["{1}", "-resize", "{2}", "{1//}/{1/.}-{2}.webp", "{}", "{/}", "{#}"]
+    assert Command(words, has_keys=False, parts=2).argv(given, 7) == [
+        "d/a b.jpg",
+        "-resize",
+        "800",
+        "d/a b-800.webp",
+        "d/a b.jpg 800",
+        "a b.jpg 800",
+        "7",
+    ]
+    assert Command(["echo"], has_keys=False, parts=2).argv(given, 1) == ["echo", "d/a b.jpg", "800"]
+
+
+def test_parts_of_a_combination_have_the_types_that_inputs_have() -> None:
+    assert call([], combination("7", "007"), parts=2) == ([7, "007"], {})
+    assert call(["{2}", "a={1}", "b={1}-{2}"], combination("true", "x"), parts=2) == (["x"], {"a": True, "b": "true-x"})
+    assert call(["{}", "n:={1}", "{1/}"], combination("[1]", "2"), parts=2) == (["[1] 2", "[1]"], {"n": [1]})
+    with pytest.raises(BadInput, match="'x' is not JSON"):
+        call(["n:={1}"], combination("x", "2"), parts=2)
+
+
+def test_a_part_that_there_is_not_is_refused_and_without_combinations_it_is_a_word() -> None:
+    with pytest.raises(BadValue, match=r"'\{3/\}' is input 3 of a combination, which has 2\."):
+        Command(["echo", "{3/}"], has_keys=False, parts=2)
+    assert Command(["echo", "{1}"], has_keys=False).argv(Input("a"), 1) == ["echo", "{1}", "a"]
 
 
 def test_a_word_with_nul_is_no_argument() -> None:
