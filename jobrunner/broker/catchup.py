@@ -27,7 +27,7 @@ class CatchUp:
     """Reads the ledger from `since_s` (seconds since the epoch) to where it ended when this began, and a little on.
 
     on_record: each record that is an event. on_reached: called once it has come to that end. on_done: called once, when
-    it is over, with whether it came to that end.
+    it is over, with whether it came to that end. failure: why it did not.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class CatchUp:
         self._on_record = on_record
         self._on_reached = on_reached
         self._on_done: Callable[[bool], None] | None = on_done
+        self.failure: Exception | None = None
         self._since_s = since_s
         self._target: int | None = None
         self._last = StreamReader(connection, topology.LEDGER, self._found_last, self._broken)
@@ -96,8 +97,9 @@ class CatchUp:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(within_s, self._done, True)
 
-    def _broken(self, _reason: Exception) -> None:
+    def _broken(self, reason: Exception) -> None:
         """No ledger, or no right to read it, or a channel that was closed."""
+        self.failure = reason
         self._done(False)
 
     def _done(self, reached: bool) -> None:

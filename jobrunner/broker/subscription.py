@@ -6,18 +6,20 @@ falls between.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from pika import exceptions
 
 from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
+from jobrunner.broker.catchup import CatchUp
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
 from jobrunner.broker.groups import parts
 from jobrunner.broker.message import is_believed
+from jobrunner.broker.stream import Record
+from jobrunner.errors import PermissionRefused
 
 WINDOW = 200
 """Events in flight to this client; acked in halves, as streams want it."""
@@ -25,19 +27,8 @@ WINDOW = 200
 QUEUE_BYTES = 268_435_456
 """Bound of the queue: a client that does not read loses old events here and finds them in the ledger."""
 
-REPLAY_MARGIN_S = 60.0
-"""How much earlier than the wait the ledger is read: clocks differ."""
-
 REOPEN_S = 1.0
 """Between tries after the broker closed the channel alone."""
-
-REPLAY_FIRST_S = 15.0
-"""The first record of a ledger whose broker has just started may take so long."""
-
-FORBIDDEN = 403
-
-REPLAY_IDLE_S = 1.0
-"""No record for so long: the end of the ledger. A stream has no end mark."""
 
 
 class Subscription:
@@ -58,15 +49,14 @@ class Subscription:
         self._on_event = on_event
         self.since_s = since_s
         self._channel: AmqpChannel | None = None
-        self._replay: AmqpChannel | None = None
-        self._replay_idle: asyncio.TimerHandle | None = None
+        self._replay: CatchUp | None = None
+        self._reading: asyncio.TimerHandle | None = None
         self._reopening: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[None] | None = None
         self._queue: str | None = None
         self._bindings: list[asyncio.Future[None]] = []
         self._was_open = False
         self._received = 0
-        self._replayed = 0
 
     async def open(self, *, catch_up: bool = False) -> None:
         """Subscribe, and wait until no later event can be missed.
@@ -82,9 +72,8 @@ class Subscription:
     def read_again(self, since_s: float) -> None:
         """Give once more what has happened since then, from the ledger; later what has not happened yet."""
         self.since_s = min(self.since_s, since_s)
-        self._read_all()
         if self._connection.is_open:
-            self._connection.open_channel(self._read_ledger, self._replay_closed)
+            self._read_ledger()
 
     async def add(self, keys: Sequence[str]) -> None:
         """From now on also these: returns when none of their events can be missed any more."""
@@ -107,9 +96,10 @@ class Subscription:
         """Leave. The connection's close does the rest."""
         self._connection.detach(self)
         self._cancel_timers()
+        self._leave_ledger()
 
     def _cancel_timers(self) -> None:
-        for timer in (self._replay_idle, self._reopening):
+        for timer in (self._reading, self._reopening):
             if timer is not None:
                 timer.cancel()
 
@@ -121,8 +111,9 @@ class Subscription:
 
     def connection_down(self) -> None:
         """The exclusive queue is gone."""
-        self._channel = self._replay = self._queue = None
+        self._channel = self._queue = None
         self._cancel_timers()
+        self._leave_ledger()
 
     def _declare(self, channel: AmqpChannel) -> None:
         self._channel = channel
@@ -158,7 +149,7 @@ class Subscription:
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
         if self._was_open:
-            self._connection.open_channel(self._read_ledger, self._replay_closed)
+            self._read_ledger()
         self._was_open = True
 
     def _closed(self, exc: Exception) -> None:
@@ -190,41 +181,27 @@ class Subscription:
 
     # --- the ledger, after a reconnect ------------------------------------------------------------------------------
 
-    def _read_ledger(self, channel: AmqpChannel) -> None:
-        self._replay = channel
-        since = datetime.fromtimestamp(self.since_s - REPLAY_MARGIN_S, UTC)
-        channel.basic_qos(prefetch_count=WINDOW)
-        channel.basic_consume(topology.LEDGER, self._replayed_record, arguments={"x-stream-offset": since})
-        self._expect_more(REPLAY_FIRST_S)
+    def _read_ledger(self) -> None:
+        """From the start of the wait to where it ends now: what is told from now on comes by the queue."""
+        self._leave_ledger()
+        self._replay = CatchUp(self._connection, self.since_s, self._found, lambda: None, self._replayed)
+        self._replay.start()
 
-    def _replayed_record(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self._replayed += 1
-        if self._replayed % (WINDOW // 2) == 0:
-            # on a stream an ack only asks for more
-            channel.basic_ack(method.delivery_tag, multiple=True)
-        self._give(method, properties, body)
-        self._expect_more()
+    def _found(self, record: Record) -> None:
+        self._on_event(record.body)
 
-    def _expect_more(self, within_s: float = REPLAY_IDLE_S) -> None:
-        if self._replay_idle is not None:
-            self._replay_idle.cancel()
-        self._replay_idle = asyncio.get_running_loop().call_later(within_s, self._read_all)
-
-    def _replay_closed(self, exc: Exception) -> None:
+    def _replayed(self, is_whole: bool) -> None:
         """For some seconds after its start a broker takes logins while its streams are not there yet."""
-        if not isinstance(exc, exceptions.ChannelClosedByBroker) or exc.reply_code == FORBIDDEN or is_missing(exc):
-            return
+        failure = None if self._replay is None else self._replay.failure
         self._replay = None
-        if self._replay_idle is not None:
-            self._replay_idle.cancel()
-        self._replay_idle = asyncio.get_running_loop().call_later(REOPEN_S, self._read_again)
+        if not is_whole and not isinstance(failure, Missing | PermissionRefused):
+            self._reading = asyncio.get_running_loop().call_later(REOPEN_S, self._read_again)
 
     def _read_again(self) -> None:
         if self._connection.is_open and self._channel is not None:
-            self._connection.open_channel(self._read_ledger, self._replay_closed)
+            self._read_ledger()
 
-    def _read_all(self) -> None:
-        # closing the channel is the one clean way to leave a stream: cancelling makes pika reject what is buffered
-        if self._replay is not None and self._replay.usable:
+    def _leave_ledger(self) -> None:
+        if self._replay is not None:
             self._replay.close()
         self._replay = None

@@ -13,6 +13,7 @@ from jobrunner.broker.connection import Connection, ConnectionUp
 from jobrunner.broker.control import ControlPort
 from jobrunner.broker.publisher import STORED, event_message, job_message
 from jobrunner.broker.stream import StreamReader
+from jobrunner.broker.subscription import Subscription
 from jobrunner.broker.waiting import WaitingDelivered, WaitingLost, WaitingPort
 from jobrunner.envelope import After, new_job, seal
 from jobrunner.worker.tombstones import Tombstones
@@ -112,3 +113,41 @@ async def test_all_cancels_are_known_before_a_worker_consumes_however_late_the_b
         assert note is not None
         assert note.reason == "a mistake"
         tombstones.close()
+
+
+@in_loop
+async def test_the_ledger_is_read_to_where_it_ended_at_a_reconnect_and_no_further(
+    broker: TestBroker, queue_name: str
+) -> None:
+    """What others tell comes by the ledger alone: on a busy broker it would come for ever."""
+    others: list[bytes] = []
+    async with Proxy(broker.url) as proxy, lab(broker.url) as made:
+        await with_all(made)
+        publisher = await made.publisher()
+
+        async def tell() -> None:
+            while True:
+                event = events.Progress(at=time.time(), id="a" * 16, fraction=0.5)
+                assert await publisher.publish_confirmed(event_message(event)) == STORED
+                await asyncio.sleep(0.1)
+
+        telling = asyncio.create_task(tell())
+        connection = await made.connect(url=proxy.url)
+        keys = [topology.event_key("succeeded", queue_name, "*")]
+        subscription = Subscription(connection, keys, others.append, time.time())
+        await subscription.open()
+        assert not others
+        proxy.cut()
+
+        async def reads() -> None:
+            assert others
+
+        async def has_read() -> None:
+            assert connection._amqp is not None
+            assert len(connection._amqp._channels) == 1
+
+        await eventually_async(reads)
+        await eventually_async(has_read, timeout_s=30)
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+        await subscription.close()
