@@ -137,13 +137,13 @@ class Report:
 
     def _tell_ends(self) -> None:
         while self._order and (end := self._ends.pop(self._order[0][1], None)) is not None:
-            self._order.popleft()
+            number, _ = self._order.popleft()
             self.failed += failure_of(end) is not None
-            self._guarded(lambda end=end: self._tell_end(end))  # type: ignore[misc]
+            self._guarded(lambda number=number, end=end: self._tell_end(number, end))  # type: ignore[misc]
 
-    def _tell_end(self, end: End) -> None:
+    def _tell_end(self, number: int, end: End) -> None:
         if self._shared.json:
-            out.emit_json({"id": end.id} | facts(end))
+            out.emit_json({"line": number, "id": end.id} | facts(end))
             return
         error = failure_of(end)
         if error is None:

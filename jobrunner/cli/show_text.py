@@ -93,7 +93,8 @@ def _history(shared: Shared, row: "JobRow", attempts: Sequence["AttemptRow"]) ->
     if row.not_before is not None and not row.is_ended:
         yield row.not_before, "due" if row.state == "scheduled" else "due again", ""
     if row.is_ended and not (attempts and attempts[-1].outcome == row.state):
-        reason = f": {_shown(row.error.headline)}" if row.error else ""
+        told = _shown(row.error.headline) if row.error else ""
+        reason = f" {told}" if told.startswith("by ") else f": {told}" if told else ""  # `cancelled by ana@mbp`
         yield row.state_at, f"{phrases.mark_of(row.state, shared.color, sys.stdout)} {row.state}{reason}", ""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -320,6 +321,18 @@ def test_ends_are_told_in_the_order_of_the_input(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == f"{first.job.id}\tsucceeded\t[1]\n{second.job.id}\tdead\tValueError: a\\tb\n"
     assert report.waiting == 0
     assert report.conclude() == 1
+
+
+def test_as_json_an_end_names_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report(Shared(json=True), is_waiting=True, is_strict=False)
+    made = _envelope()
+    report.skipped(1, BadDuration(value="x"))
+    report.expect(2)
+    report.answered(made, None)
+    report.ended(End(id=made.job.id, state="succeeded", attempt=1, result=msgspec.Raw(b"[1]")))
+    refused, ended = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (refused["line"], refused["error"]["code"]) == (1, "bad_duration")
+    assert (ended["line"], ended["id"], ended["state"], ended["result"]) == (2, made.job.id, "succeeded", [1])
 
 
 class _Closed(io.StringIO):

@@ -15,7 +15,7 @@ from jobrunner.broker import topology
 from jobrunner.broker.control import Reply
 from jobrunner.broker.message import message_id_of
 from jobrunner.broker.stream import Record
-from jobrunner.cli import columns, completing, draw, phrases, selecting, viewing, watching
+from jobrunner.cli import columns, completing, draw, phrases, selecting, show_text, viewing, watching
 from jobrunner.cli.draw import Column
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import Facts, QueueFacts, problems_of
@@ -44,6 +44,14 @@ def use_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> None:
     monkeypatch.setenv("TERM", "xterm")
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"), [("by ana@mbp", " by ana@mbp"), ("a typo by ana@mbp", ": a typo by ana@mbp")]
+)
+def test_show_says_who_cancelled_a_job_and_why(message: str, told: str) -> None:
+    row = job("cancelled", error=Error(reason="cancelled", message=message))
+    assert any(line.endswith(f" cancelled{told}") for line in show_text.lines(Shared(), row, (), None))
 
 
 def test_a_batch_of_map_says_how_many_calls_it_is() -> None:
