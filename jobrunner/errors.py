@@ -539,12 +539,17 @@ class ViewDamaged(JobrunnerError):
 
 
 class WaitTimeout(JobrunnerError, TimeoutError):
-    """after, job_id (short), prefix (shorter). Also a TimeoutError, as the standard library's waits raise."""
+    """after, job_id (short), prefix (shorter), state if known. Also a TimeoutError, as the standard library raises."""
 
     code = "wait_timeout"
     exit_code = 124
-    text = "Still running after {after}: {job_id}. It goes on."
+    text = "Still {state} after {after}: {job_id}. It goes on."
     hint_text = "jobrunner logs -f {prefix}"
+
+    def __init__(self, *, state: str = "running", hint: str | None = None, **fields: object) -> None:
+        if state != "running" and hint is None:
+            hint = f"jobrunner show --why {fields['prefix']}"
+        super().__init__(hint=hint, state=state, **fields)
 
 
 class NotEnded(JobrunnerError):

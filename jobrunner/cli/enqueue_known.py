@@ -57,7 +57,8 @@ async def _known(shared: Shared, store: Store, plan: Plan, options: Mapping[str,
             end = await (one.follow() if options["follow"] else one.end())
     except TimeoutError as exc:
         after = format_about(options["wait_timeout"] or 0.0)
-        raise WaitTimeout(after=after, job_id=row.short_id, prefix=prefix(row.id)) from exc
+        row = store.job(row.id) or row
+        raise WaitTimeout(state=row.state, after=after, job_id=row.short_id, prefix=prefix(row.id)) from exc
     is_command = row.argv is not None
     shows = shows_of(options)
     return finish(shared, end, one.document(), is_command=is_command, exit_code=options["exit_code"], shows=shows)

@@ -61,7 +61,9 @@ async def _ended(shared: Shared, store: "Store", word: str | None, wait_s: float
             async for ended in until(shared, store, [row.id], lambda each: each.is_ended):
                 row = ended
     except TimeoutError as exc:
-        raise WaitTimeout(after=format_about(wait_s), job_id=row.short_id, prefix=prefix) from exc
+        row = store.job(row.id) or row
+        after = format_about(wait_s)
+        raise WaitTimeout(state=row.state, after=after, job_id=row.short_id, prefix=prefix) from exc
     return row
 
 

@@ -92,7 +92,9 @@ class _Waiting:
             one = next(iter(self._left))
             name = one[:8] if self._count == 1 else f"{len(self._left):,} of {self._count:,} jobs"
             after = format_about(self._timeout_s or 0.0)
-            raise WaitTimeout(after=after, job_id=name, prefix=handle(store, one)) from exc
+            row = store.job(one) if self._count == 1 else None
+            state = row.state if row is not None else "running"
+            raise WaitTimeout(state=state, after=after, job_id=name, prefix=handle(store, one)) from exc
 
     async def _wait(self, store: "Store") -> int:
         from jobrunner.cli.waiting import until

@@ -298,7 +298,7 @@ def test_results_are_json_or_a_commands_output(world: World) -> None:
     )
     done = home.run("result", jobs["queued"], "--wait", "0.2s")
     assert done.returncode == 124
-    assert done.stderr.startswith(f"error: Still running after 0 s: {world.short('queued')}. It goes on.\n")
+    assert done.stderr.startswith(f"error: Still queued after 0 s: {world.short('queued')}. It goes on.\n")
 
 
 def test_a_text_without_its_quotes(world: World) -> None:
@@ -381,7 +381,7 @@ def test_a_wait_that_lasts_too_long_exits_124(world: World) -> None:
     done = world.home.run("wait", world.jobs["queued"], "--timeout", "0.2s")
     assert done.returncode == 124
     assert matches(
-        rf"error: Still running after 0 s: {world.short('queued')}\. It goes on\.\nhint:  jobrunner logs -f \w+\n",
+        rf"error: Still queued after 0 s: {world.short('queued')}\. It goes on\.\nhint:  jobrunner show --why \w+\n",
         done.stderr,
     )
 

@@ -56,7 +56,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     "key_file_open": {"path": "/etc/jr.key", "mode": "0644"},
     "worker_name_taken": {"name": "web3", "pid": 812},
     "dev_remote": {"host": "rabbit.prod"},
-    "wait_timeout": {"after": "10 min", "job_id": "p3h8w2ac", "prefix": "p3h8"},
+    "wait_timeout": {"state": "running", "after": "10 min", "job_id": "p3h8w2ac", "prefix": "p3h8"},
     "job_failed": {
         "job_id": "k7f2m9xq",
         "prefix": "k7f2",
@@ -195,3 +195,11 @@ def test_hints_are_something_to_paste(code: str, hint: str) -> None:
 def test_a_hint_given_by_the_caller_goes_before_that_of_the_row() -> None:
     assert errors.BadDuration(value="x", hint="").hint == ""
     assert errors.BadDuration(value="x", hint="5m").hint == "5m"
+
+
+def test_a_wait_for_a_job_that_does_not_run_says_how_to_learn_why() -> None:
+    error = errors.WaitTimeout(state="queued", after="10 min", job_id="p3h8w2ac", prefix="p3h8")
+    assert (error.message, error.hint) == (
+        "Still queued after 10 min: p3h8w2ac. It goes on.",
+        "jobrunner show --why p3h8",
+    )
