@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from pika import exceptions
+
 from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
@@ -14,9 +16,14 @@ from jobrunner.broker.message import is_believed
 ARGUMENTS = {"x-queue-type": "classic", "x-max-length": 1000, "x-message-ttl": 60_000}
 WINDOW = 100
 
+AGAIN_S = 1.0
+"""After the broker has ended the channel or the consumer."""
+
 
 class Inbound:
-    """An exclusive queue bound to the control exchange, opened again with each connection."""
+    """An exclusive queue bound to the control exchange, opened again with each connection, and where somebody has
+    deleted it.
+    """
 
     def __init__(self, connection: Connection, keys: list[str], on_body: Callable[[bytes], None]) -> None:
         self._connection = connection
@@ -24,6 +31,7 @@ class Inbound:
         self._on_body = on_body
         self._channel: AmqpChannel | None = None
         self._closed = False
+        self._again: asyncio.TimerHandle | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection.attach(self)
 
@@ -34,12 +42,15 @@ class Inbound:
     def connection_down(self) -> None:
         """The queue is gone."""
         self._channel = None
+        if self._again is not None:
+            self._again.cancel()
 
     def _declare(self, channel: AmqpChannel) -> None:
         if self._closed:
             channel.close()
             return
         self._channel = channel
+        channel.add_on_cancel_callback(lambda _: channel.close() if channel.usable else None)
         channel.basic_qos(prefetch_count=WINDOW)
         channel.queue_declare("", exclusive=True, auto_delete=True, arguments=ARGUMENTS, callback=self._declared)
 
@@ -69,11 +80,17 @@ class Inbound:
     def _on_close(self, reason: Exception) -> None:
         self._channel = None
         if self.ready.done():
+            if not self._closed and self._connection.is_open and isinstance(reason, exceptions.ChannelClosed):
+                self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._reopen)
             return
         if is_missing(reason):
             self.ready.set_exception(Missing(str(getattr(reason, "reply_text", ""))))
         else:
             self.ready.set_exception(explain(reason, self._connection.url, self._connection.connect_timeout_s))
+
+    def _reopen(self) -> None:
+        if self._connection.is_open:
+            self.connection_up()
 
     def close(self) -> None:
         """Leave, also while the broker's answers are on their way: a channel that closes takes no more orders, and an
@@ -81,6 +98,8 @@ class Inbound:
         """
         self._closed = True
         self._connection.detach(self)
+        if self._again is not None:
+            self._again.cancel()
         channel, self._channel = self._channel, None
         if channel is not None and channel.usable:
             channel.close()

@@ -10,11 +10,12 @@ import pytest
 from jobrunner import events
 from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection, ConnectionUp
-from jobrunner.broker.control import ControlPort
+from jobrunner.broker.control import ControlPort, Request, request_message
 from jobrunner.broker.publisher import STORED, event_message, job_message
 from jobrunner.broker.stream import StreamReader
 from jobrunner.broker.subscription import Subscription
 from jobrunner.broker.waiting import WaitingDelivered, WaitingLost, WaitingPort
+from jobrunner.config import parse_url
 from jobrunner.envelope import After, new_job, seal
 from jobrunner.worker.tombstones import Tombstones
 from tests.broker.lab import Lab, in_loop, lab
@@ -151,3 +152,27 @@ async def test_the_ledger_is_read_to_where_it_ended_at_a_reconnect_and_no_furthe
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
         await subscription.close()
+
+
+@in_loop
+async def test_a_worker_hears_again_after_somebody_has_deleted_the_queue_of_its_ear(
+    broker: TestBroker, make_vhost: Callable[..., str]
+) -> None:
+    url = make_vhost(quorum=True)
+    vhost = parse_url(url).vhost
+    heard: list[Request] = []
+    async with lab(url) as made:
+        connection = await with_all(made)
+        port = ControlPort(connection, ["all"], heard.append)
+        await port._inbound.ready
+        names = (await asyncio.to_thread(broker.ctl, "list_queues", "-p", vhost, "name", "--quiet")).split()
+        (queue,) = [name for name in names if name.startswith("amq.gen-")]
+        await declare.delete_queue(connection, queue)
+        publisher = await made.publisher()
+
+        async def hears() -> None:
+            await publisher.publish_confirmed(request_message("all", Request(verb="ping", nonce="n", at=time.time())))
+            assert heard
+
+        await eventually_async(hears, timeout_s=20)
+        port.close()
