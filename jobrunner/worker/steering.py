@@ -63,8 +63,9 @@ class Steering:
             self.cancel(cancel)
             jobs = self._states_of(request.jobs)
         if request.verb == "follow":
-            until = time.monotonic() + FOLLOWED_S
-            self._followed |= dict.fromkeys(request.jobs, until)
+            now = time.monotonic()
+            going_on = {job_id: until for job_id, until in self._followed.items() if until > now}
+            self._followed = going_on | dict.fromkeys(request.jobs, now + FOLLOWED_S)
         if request.verb == "stack":
             for slot, run in self._slots.busy.items():
                 if run.envelope.job.id in request.jobs:

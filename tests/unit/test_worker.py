@@ -22,7 +22,7 @@ from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Finished, SlotReady
 from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, Succeeded
 from jobrunner.registry import FunctionSpec
-from jobrunner.worker import inbox, settling
+from jobrunner.worker import inbox, settling, steering
 from jobrunner.worker.pauses import Pauses
 from tests.support.edges import Bench, Standing, on_a_loop
 
@@ -513,6 +513,16 @@ async def test_a_long_run_is_announced_and_what_it_writes_is_told_while_it_runs(
             (0, "line one\nzwei "),
             (14, "\u00fc\n"),
         ]
+
+
+@on_a_loop
+async def test_jobs_that_nobody_follows_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steering, "FOLLOWED_S", -1.0)
+    async with bench() as one:
+        for number in range(100):
+            follow = Request(verb="follow", nonce="n", at=time.time(), jobs={f"{number:016}": 0})
+            one.worker.handle(inbox.Asked(follow))
+        assert len(one.worker.steering._followed) == 1
 
 
 @on_a_loop
