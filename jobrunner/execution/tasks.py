@@ -1,5 +1,6 @@
 """A job in the child, step by step: admit, resolve, decode, enter, call, classify. Each gives way to an outcome."""
 
+import contextlib
 import importlib
 import os
 import re
@@ -149,7 +150,8 @@ class Tasks:
             "JOBRUNNER_JOB_SLOT": str(self._setup.slot),
         }
         if job.deadline is not None:
-            found["JOBRUNNER_JOB_DEADLINE"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.deadline))
+            with contextlib.suppress(OverflowError, OSError, ValueError):  # beyond what a calendar holds
+                found["JOBRUNNER_JOB_DEADLINE"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.deadline))
         if job.run is not None:
             found["JOBRUNNER_JOB_RUN"] = job.run
         if job.after_run is not None:

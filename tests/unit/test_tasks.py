@@ -13,6 +13,8 @@ from jobrunner.execution import endings, frames, tasks
 from jobrunner.execution.failures import binding, classify
 from jobrunner.execution.output import HeadTail
 from jobrunner.execution.process import child_environment
+from jobrunner.execution.progress import Reporter
+from jobrunner.execution.surroundings import Surroundings
 from jobrunner.outcome import Crashed, Error, Failed, Outcome, Rejected, RetryAsked, Succeeded
 
 
@@ -46,6 +48,15 @@ def test_variables_that_no_environment_can_hold_are_malformed(env: dict[str, str
 
 def test_names_that_only_look_alike_are_free() -> None:
     tasks.admit(job(task="t:f", env={"PATHS": "1", "MY_PATH": "2", "OLD_LD_X": "3", "XJOBRUNNER_": "4"}))
+
+
+@pytest.mark.parametrize("deadline", [1e18, 1e300])
+def test_a_deadline_beyond_the_calendar_is_no_variable_and_no_end_of_the_process(deadline: float) -> None:
+    setup = frames.Setup(worker="w1", slot=1)
+    one = tasks.Tasks(setup, Surroundings(lambda: None), Reporter(lambda _: None))
+    found = one.job_variables(job(task="t:f", deadline=deadline))
+    assert "JOBRUNNER_JOB_DEADLINE" not in found
+    assert one.job_variables(job(task="t:f", deadline=0.0))["JOBRUNNER_JOB_DEADLINE"] == "1970-01-01T00:00:00Z"
 
 
 def test_arguments_are_decoded_up_to_a_depth_of_64() -> None:
