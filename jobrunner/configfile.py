@@ -89,6 +89,15 @@ class Files:
                 return table[key], layer
         return None
 
+    def profiles(self) -> list[str]:
+        """The profiles that the files have, each with its broker's host where a URL says it: `prod (rabbit.prod)`."""
+        hosts: dict[str, str] = {}
+        for layer in self.layers:
+            for name, values in layer.values.get("profiles", {}).items():
+                url = str(values.get("url", "")) if isinstance(values, dict) else ""
+                hosts.setdefault(name, url.partition("//")[2].rpartition("@")[2].partition("/")[0])
+        return [f"{name} ({host})" if host else name for name, host in sorted(hosts.items())]
+
     def place(self, section: str, key: str) -> str:
         """`FILE:LINE` of a command's key that `table` gave."""
         layer = next(layer for layer in self.layers if key in layer.values.get(section, {}))

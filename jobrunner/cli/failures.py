@@ -12,11 +12,13 @@ import click
 from jobrunner.cli import out
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.table import COMMANDS, nearest
-from jobrunner.errors import Bug, DashArgument, JobrunnerError, NoSuchOption, UsageError
+from jobrunner.errors import BrokerUnknownHost, Bug, DashArgument, JobrunnerError, NoSuchOption, UsageError
 
 
 def show(error: JobrunnerError, shared: Shared) -> int:
     """Write the error to stderr, as text or with `--json` as a document. Gives its exit code."""
+    if isinstance(error, BrokerUnknownHost) and (profiles := shared.files.profiles()):
+        error.hint = f"Profiles: {', '.join(profiles)}"  # another one may have been meant
     sys.stdout.flush()
     sys.stderr.write(_document(error) if shared.json else _text(error, shared))
     sys.stderr.flush()

@@ -10,7 +10,7 @@ from jobrunner.cli import app, table
 from jobrunner.cli.app import run
 from jobrunner.cli.command import Command, command, group, option, pass_shared, tail_of
 from jobrunner.cli.shared import Shared
-from jobrunner.errors import BrokerRefused
+from jobrunner.errors import BrokerRefused, BrokerUnknownHost
 
 OVERVIEW = """\
 Run jobs on one machine or many, through RabbitMQ.
@@ -240,6 +240,21 @@ def test_the_line_is_cut_at_the_first_double_dash_whatever_follows(probe: dict[s
 def test_without_a_double_dash_there_is_no_tail(probe: dict[str, object]) -> None:
     run(["probe"])
     assert probe["tail"] is None
+
+
+def test_a_host_that_is_not_found_names_the_profiles_that_may_have_been_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: Shared) -> None:
+        raise BrokerUnknownHost(host="rabit.prod", origin="JOBRUNNER_URL")
+
+    monkeypatch.setattr(Shared, "settings", property(fails))
+    assert run(["config", "show"]) == 3
+    assert capsys.readouterr().err.splitlines()[1] == "hint:  jobrunner config show"
+    text = "[profiles.prod]\nurl = 'amqp://app:secret@rabbit.prod:5672/jobs'\n[profiles.dev]\nurl_file = 'u'\n"
+    Path("jobrunner.toml").write_text(text)
+    assert run(["config", "show"]) == 3
+    assert capsys.readouterr().err.splitlines()[1] == "hint:  Profiles: dev, prod (rabbit.prod:5672)"
 
 
 def test_an_option_comes_from_its_variable_or_the_file(
