@@ -67,7 +67,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: the clock of the worker's machine; 0: it did not say.
     member: the nonce of the worker that answers another worker. returned: `<id>.<copy>` -> how often the broker has
     taken that message back from it, though it lived. waiting: jobs looked after here that wait for others. paused: its
-    queues that it does not consume now.
+    queues that it does not consume now. held: further jobs that are here: not started yet, or ended and not confirmed.
     """
 
     v: int = 1
@@ -91,6 +91,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: float = 0.0
     waiting: int = 0
     paused: list[events.Pause] = []
+    held: list[str] = []
+
+    @property
+    def here(self) -> set[str]:
+        """The jobs that this worker has, those aside that wait for others."""
+        return {*(one.id for one in self.running), *self.held}
 
 
 def _read(body: bytes, kind: type[T]) -> T | None:

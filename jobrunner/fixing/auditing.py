@@ -80,7 +80,7 @@ class Auditor:
         replies = await control.ask(connection, "all", "ping", timeout_s=PING_S, expected=max(1, len(expected)))
         answered = {reply.worker for reply in replies}
         facts = Facts(
-            running=frozenset(one.id for reply in replies for one in reply.running),
+            running=frozenset(job_id for reply in replies for job_id in reply.here),
             silent=[worker for worker in expected if worker.name not in answered],
             ready=ready,
             delayed=delayed,
@@ -194,7 +194,7 @@ class Auditor:
             return []
         await sync(self._store, self._client.url, timeout_s=self._client.timeout_s)
         replies = await control.ask(self._client.connection, "all", "ping", timeout_s=PING_S)
-        running = {one.id for reply in replies for one in reply.running}
+        running = {job_id for reply in replies for job_id in reply.here}
         left = []
         for job in jobs:
             row = self._store.job(job.id)

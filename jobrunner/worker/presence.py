@@ -12,7 +12,7 @@ from jobrunner.worker.settings import WorkerSettings
 from jobrunner.worker.settlement import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 HEARTBEAT_S = 20.0
 """Readers take a worker for gone after three of them."""
@@ -57,8 +57,14 @@ class Presence:
             allow_import=list(settings.allow_import),
         )
 
-    def reply(self, running: dict[int, tuple[Run, attempts.Run]], jobs: dict[str, str], stack: str | None) -> Reply:
-        """The answer to a question. running: slot -> what runs there."""
+    def reply(
+        self,
+        running: dict[int, tuple[Run, attempts.Run]],
+        jobs: dict[str, str],
+        stack: str | None,
+        held: "Sequence[str]" = (),
+    ) -> Reply:
+        """The answer to a question. running: slot -> what runs there. held: what else is here."""
         settings = self._settings
         return Reply(
             worker=settings.name,
@@ -88,4 +94,5 @@ class Presence:
             at=time.time(),
             waiting=self.waiting(),
             paused=self._pauses.in_force(time.time()),
+            held=list(held),
         )

@@ -7,6 +7,7 @@ from jobrunner import attempts, events
 from jobrunner.broker.control import Request, reply_message
 from jobrunner.broker.following import live_message
 from jobrunner.broker.publisher import event_message
+from jobrunner.broker.waiting import SLOT
 from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Pool, Progress
 from jobrunner.outcome import Cancelled, HandBack, Park, RunAgain, Verdict
@@ -75,7 +76,10 @@ class Steering:
 
     def _reply(self, request: Request, jobs: dict[str, str], stack: str | None) -> None:
         running = {slot: (run, self.pool.running(slot)) for slot, run in self._slots.busy.items()}
-        self._settler.announce(reply_message(request, self.presence.reply(running, jobs, stack)))
+        known = {run.key for run, _ in running.values()}
+        here = [run for run in self._settler.runs.values() if run.delivery.slot != SLOT and run.key not in known]
+        held = [run.envelope.job.id for run in here]
+        self._settler.announce(reply_message(request, self.presence.reply(running, jobs, stack, held)))
 
     def _states_of(self, chains: dict[str, int]) -> dict[str, str]:
         """What each job is here: all in one pass, for there may be thousands of them, and of those that have ended."""

@@ -1,8 +1,9 @@
 """Audit against real brokers: what is lost is named, what is not is not, and repair puts it right, once."""
 
+import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,13 +17,14 @@ from jobrunner.broker.publisher import Message, event_message, job_message
 from jobrunner.client import Client
 from jobrunner.config import BrokerUrl, parse_url
 from jobrunner.envelope import Envelope, State, state_of
-from jobrunner.fixing import auditing
+from jobrunner.fixing import auditing, census
 from jobrunner.fixing.auditing import Auditor
 from jobrunner.fixing.findings import Report
 from jobrunner.fixing.looking import SEEN_BEFORE, SEEN_UNROUTED, look
 from jobrunner.fixing.repairing import Repairer
 from tests.broker.lab import delayed, in_loop, lab, on_channel, to_queue
 from tests.support.broker import TestBroker
+from tests.support.command import Commands
 from tests.support.made import (
     a_job,
     cancelled_event,
@@ -33,6 +35,7 @@ from tests.support.made import (
     queued_event,
     synced,
 )
+from tests.support.worker import WorkerProcess
 from tests.support.world import own_vhost
 
 QUEUE = "work.1"
@@ -240,3 +243,22 @@ async def test_what_had_no_queue_is_not_called_lost_however_often_it_was_looked_
     await audited(url, tmp_path, repair=True)
     after = await audited(url, tmp_path)
     assert (after.lost, after.findings, after.unrouted, after.open) == (0, [], 0, 400)
+
+
+def test_a_job_that_a_new_worker_asks_about_is_not_lost(
+    empty: str, tmp_path: Path, make_commands: Callable[..., Commands], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker was killed. The next one has the message, and waits for whom it may still be with."""
+    monkeypatch.setattr(census, "GRACE_S", 0.0)
+    witness, gate = tmp_path / "witness", tmp_path / "gate"
+    cli = make_commands(JOBRUNNER_URL=empty)
+    options = ("-q", QUEUE, "-p", "1", "--name", "w1")
+    with WorkerProcess(cli, *options) as worker:
+        cli.run("enqueue", "-q", QUEUE, "tasks:until", str(witness), str(gate))
+        worker.wait_for("job.started")
+        worker.kill()
+    with WorkerProcess(cli, *options, "--lost-after", "1h") as worker:
+        worker.wait_for("job.asking")
+        report = asyncio.run(audited(parse_url(empty), tmp_path))
+        assert (found(report, "lost"), report.unproven) == (set(), 0)
+        gate.touch()
