@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jobrunner.view.store import Store
 
 DEFAULT = "causes"
+WIDE: Final = 80
+"""On a terminal with fewer columns the place of an error is left out: its text says more."""
 
 
 class DeadGroup(Group):
@@ -79,12 +81,13 @@ def _piped(row: "CauseRow") -> list[str]:
 
 
 def _draw(shared: Shared, rows: Sequence["CauseRow"]) -> None:
-    from jobrunner.cli.draw import Cell, Column, table
+    from jobrunner.cli.draw import Cell, Column, table, width
 
     if not rows:
         shared.talk("Nothing is dead.")
         return
     now = time.time()
+    has_room = width() >= WIDE
     cells: list[list[Cell]] = [
         [
             row.cause,
@@ -93,7 +96,7 @@ def _draw(shared: Shared, rows: Sequence["CauseRow"]) -> None:
             f"{phrases.age(now - row.oldest)} ago",
             out.printable(row.task),
             out.printable(row.error),
-            out.printable(row.place or ""),
+            *([out.printable(row.place or "")] if has_room else []),
         ]
         for row in rows
     ]
@@ -104,7 +107,7 @@ def _draw(shared: Shared, rows: Sequence["CauseRow"]) -> None:
         Column("OLDEST", right=True),
         Column("TASK"),
         Column("ERROR", flexible=True),
-        Column(""),
+        *([Column("")] if has_room else []),
     ]
     out.emit(table(columns, cells, shared.color))
     first = f"cause:{rows[0].cause}"

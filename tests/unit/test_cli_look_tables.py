@@ -16,6 +16,7 @@ from jobrunner.broker.control import Reply
 from jobrunner.broker.message import message_id_of
 from jobrunner.broker.stream import Record
 from jobrunner.cli import columns, completing, draw, phrases, selecting, show_text, viewing, watching
+from jobrunner.cli import dead as dead_module
 from jobrunner.cli.draw import Column
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import Facts, QueueFacts, problems_of
@@ -23,7 +24,7 @@ from jobrunner.envelope import new_job, seal
 from jobrunner.errors import BadValue, NotFound
 from jobrunner.events import Pause
 from jobrunner.outcome import Error
-from jobrunner.view.rows import Counts, JobRow, WorkerRow
+from jobrunner.view.rows import CauseRow, Counts, JobRow, WorkerRow
 from jobrunner.view.store import Store
 from tests.support.terminal import Terminal
 
@@ -52,6 +53,17 @@ def use_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> None:
 def test_show_says_who_cancelled_a_job_and_why(message: str, told: str) -> None:
     row = job("cancelled", error=Error(reason="cancelled", message=message))
     assert any(line.endswith(f" cancelled{told}") for line in show_text.lines(Shared(), row, (), None))
+
+
+@pytest.mark.parametrize(("columns_", "has_place"), [(100, True), (60, False)])
+def test_a_long_error_leaves_room_for_its_place_if_there_is_some(
+    columns_: int, has_place: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_terminal(monkeypatch, columns_)
+    row = CauseRow(cause="3f2a", count=1, newest=0.0, oldest=0.0, task="tasks.f", error="E" * 200, place="tasks.py:8")
+    dead_module._draw(Shared(quiet=True), [row])
+    shown = sys.stdout.getvalue().splitlines()[1]  # type: ignore[attr-defined]
+    assert ("tasks.py:8" in shown, "EEEEEEEE…" in shown) == (has_place, True)
 
 
 def test_a_batch_of_map_says_how_many_calls_it_is() -> None:
