@@ -243,7 +243,7 @@ class AsyncClient:
         when: or `failure`, once all have ended and one did not succeed; or `end`, whatever came of them. It waits in
         the broker: this program need not be there any more. Raises: BadValue for none or too many; as `enqueue`.
         """
-        options = after({handle.id: handle.ticket.at_s for handle in handles}, when)
+        options = after([handle.ticket for handle in handles], when)
         return AsyncJobHandle(self.core, await self.core.enqueue(call, options))
 
     def group(self, name: str | None = None, *, resume: bool = False) -> AsyncGroup:

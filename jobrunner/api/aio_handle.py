@@ -56,7 +56,7 @@ class AsyncJobHandle(Queued, Generic[T_co]):
         program need not be there any more. Made by `call(...)` or `function.call(...)`; with delay or at it is refused.
         Raises: as `enqueue`.
         """
-        return AsyncJobHandle(self._core, await self._core.enqueue(call, after({self.id: self.ticket.at_s}, when)))
+        return AsyncJobHandle(self._core, await self._core.enqueue(call, after([self.ticket], when)))
 
     async def cancel(self, reason: str = "") -> None:
         """It will not start; where it runs, it is stopped. Nothing happens to one that has ended.

@@ -206,6 +206,7 @@ class Ends:
         ticket = self._tickets.get(event.id)
         if ticket is not None and event.chain >= ticket.chain:
             del self._tickets[event.id]
+            ticket.chain = event.chain
             ticket.settle(end_of(event))
 
 

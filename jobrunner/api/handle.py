@@ -54,7 +54,7 @@ class JobHandle(Queued, Generic[T_co]):
         program need not be there any more. Made by `call(...)` or `function.call(...)`; with delay or at it is refused.
         Raises: as `enqueue`.
         """
-        options = after({self.id: self.ticket.at_s}, when)
+        options = after([self.ticket], when)
         return JobHandle(self._link, self._link.run(lambda core: core.enqueue(call, options)))
 
     def cancel(self, reason: str = "") -> None:

@@ -1,6 +1,6 @@
 """How a job is to be run, as a program says it: keyword arguments, checked before anything is published."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, Self, TypedDict
@@ -13,6 +13,8 @@ from jobrunner.wishes import Wishes
 
 if TYPE_CHECKING:
     from typing import Unpack
+
+    from jobrunner.api.ends import Ticket
 
 Duration = str | float | timedelta
 """`"90s"`, `"5m"`, `"1h30m"`, seconds as a number, or a timedelta."""
@@ -131,13 +133,14 @@ MOST_AWAITED: Final = 10_000
 """Jobs that one job waits for: their ids travel with it."""
 
 
-def after(jobs: "Mapping[str, float]", when: When) -> Options:
-    """Not before the ends of these jobs: id -> when it was made, in seconds since the epoch. Raises: BadValue."""
+def after(tickets: "Collection[Ticket]", when: When) -> Options:
+    """Not before the ends of these jobs, in the chains of attempts that are known of them. Raises: BadValue."""
+    jobs = {ticket.id: ticket.chain for ticket in tickets}
     if not 0 < len(jobs) <= MOST_AWAITED:
         raise BadValue(
             problem=f"A job waits for 1 to {MOST_AWAITED:,} others, not for {len(jobs):,}.", hint="map --then"
         )
-    return Options(after=After(jobs=dict.fromkeys(jobs, 0), when=when, since=min(jobs.values())))
+    return Options(after=After(jobs=jobs, when=when, since=min(ticket.at_s for ticket in tickets)))
 
 
 def after_run(run: str, since_s: float, when: When) -> Options:

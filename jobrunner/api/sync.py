@@ -204,7 +204,7 @@ class Client:
         when: or `failure`, once all have ended and one did not succeed; or `end`, whatever came of them. It waits in
         the broker: this program need not be there any more. Raises: BadValue for none or too many; as `enqueue`.
         """
-        options = after({handle.id: handle.ticket.at_s for handle in handles}, when)
+        options = after([handle.ticket for handle in handles], when)
         return JobHandle(self._link, self._link.run(lambda core: core.enqueue(call, options)))
 
     def group(self, name: str | None = None, *, resume: bool = False) -> Group:

@@ -66,7 +66,13 @@ def test_a_job_that_was_retried_by_hand_has_not_ended_for_who_takes_its_group_up
         handle.result("60s")
     gate.touch()
     commands.run("retry", handle.id, "--delay", "2s", "--yes")
-    assert client.group(queue_name, resume=True).results("60s") == ["mended\n"]
+    again = client.group(queue_name, resume=True)
+    (retried,) = again.handles
+    told = [retried.then(callback(tmp_path / "told"))]
+    assert again.results("60s") == ["mended\n"]
+    told.append(retried.then(callback(tmp_path / "told")))
+    for one in told:
+        assert one.result("60s") == {"after": [handle.id], "run": None}
 
 
 def test_what_a_failure_in_a_group_brings_about(client: Client, tmp_path: Path) -> None:
