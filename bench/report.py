@@ -1,6 +1,7 @@
 """The figures as tables, and their place in docs/performance.md."""
 
 import statistics
+import textwrap
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ import goals
 import measure
 from figures import Figures, Runner
 
+COLUMNS = 124
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 NONE = "–"  # noqa: RUF001 - the sign of a table for nothing
@@ -56,12 +58,13 @@ def _about(figures: Figures) -> str:
     size = figures.sizes
     counts = ", ".join(f"{count:,} {kind}" for kind, count in size.drained.items())
     before, after = figures.load
-    return (
+    text = (
         f"{figures.machine}. {'; '.join(versions)}. {size.rounds} rounds, in each of them {counts}, "
         f"and {size.bulk:,} into an empty queue for the rate in bulk. "
         f"Load of the machine before {before:.1f}, after {after:.1f}. "
         f"{datetime.now(UTC).date().isoformat()}."
     )
+    return textwrap.fill(text, COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def rate(values: list[float] | None) -> str:
