@@ -141,12 +141,11 @@ def _show_plan(shared: Shared, found: "LocalBroker | None", wiped: str | None) -
 
 
 def _ask_for_name(shared: Shared, name: str) -> None:
-    """Let somebody type the name of what will be lost. Raises: ConfirmNeeded."""
+    """Let somebody type the name of what will be lost. Raises: ConfirmNeeded, click.Abort."""
+    from jobrunner.cli.fixing import confirm_typed
     from jobrunner.errors import ConfirmNeeded
 
     action = "remove all queues and jobs"
     if not shared.may_ask:
         raise ConfirmNeeded(action=action, target=f"the private broker {name}")
-    typed = click.prompt(f"This removes all queues and jobs of {name}. Type its name", err=True, default="")
-    if typed.strip() != name:
-        raise click.Abort
+    confirm_typed(f"This removes all queues and jobs of {name}. Type its name", name)

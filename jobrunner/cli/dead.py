@@ -191,15 +191,11 @@ def _dry_run(shared: Shared, rows: Sequence["JobRow"], *, is_asked: bool) -> int
 
 def _confirm(shared: Shared, rows: Sequence["JobRow"], words: Sequence[str]) -> None:
     """Let the filter be typed again. Raises: ConfirmNeeded, click.Abort."""
-    from jobrunner.cli.fixing import ctrl_c_ends_it, place
+    from jobrunner.cli.fixing import confirm_typed, place
     from jobrunner.errors import ConfirmNeeded
 
     what = f"remove {phrases.plural(len(rows), 'dead job')} for good"
     if not shared.may_ask:
         raise ConfirmNeeded(action=what, target=place(shared))
     typed = " ".join(words)
-    question = f"This would {what} on {place(shared)}. Type {typed} to do it"
-    with ctrl_c_ends_it():
-        answer = click.prompt(question, err=True, default="", show_default=False)
-    if answer.strip() != typed:
-        raise click.Abort
+    confirm_typed(f"This would {what} on {place(shared)}. Type {typed} to do it", typed)

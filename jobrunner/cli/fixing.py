@@ -71,6 +71,14 @@ def confirm(shared: Shared, what: str, count: int, *, yes: bool) -> None:
             raise click.Abort
 
 
+def confirm_typed(question: str, wanted: str) -> None:
+    """Let somebody type what will be lost. Raises: click.Abort for anything else."""
+    with ctrl_c_ends_it():
+        answer = click.prompt(question, err=True, default="", show_default=False)
+    if answer.strip() != wanted:
+        raise click.Abort
+
+
 @contextmanager
 def ctrl_c_ends_it() -> Iterator[None]:
     """Let Ctrl-C end a question that is asked from within the loop.

@@ -178,14 +178,13 @@ def _purged(shared: Shared, name: str, done: int) -> int:
 
 def _ask_for_name(shared: Shared, name: str, jobs: str) -> None:
     """jobs: how many, in words. Raises: click.Abort for another name; ConfirmNeeded where nobody can be asked."""
+    from jobrunner.cli.fixing import confirm_typed
     from jobrunner.errors import ConfirmNeeded
 
     if not shared.may_ask:
         raise ConfirmNeeded(action=f"remove {jobs}", target=f"'{name}' ({shared.settings.url.masked})")
     _tell_first(shared, name)
-    typed = click.prompt(f"This removes {jobs} of '{name}'. Type its name", err=True, default="", show_default=False)
-    if typed.strip() != name:
-        raise click.Abort
+    confirm_typed(f"This removes {jobs} of '{name}'. Type its name", name)
 
 
 def _tell_first(shared: Shared, name: str) -> None:
