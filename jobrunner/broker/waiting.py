@@ -57,7 +57,13 @@ class EndHeard(msgspec.Struct, frozen=True):
     body: bytes
 
 
-WaitingMessage = WaitingDelivered | WaitingLost | WaitingRefused | EndHeard
+class LedgerRead(msgspec.Struct, frozen=True):
+    """The ledger was read to its end for these runs: what was found comes before."""
+
+    runs: frozenset[str]
+
+
+WaitingMessage = WaitingDelivered | WaitingLost | WaitingRefused | EndHeard | LedgerRead
 
 
 class WaitingPort:

@@ -19,7 +19,15 @@ from jobrunner.broker.connection import (
 )
 from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, ConsumerReady, Delivered, Delivery, HandedBack
 from jobrunner.broker.delivery import QueueUnavailable
-from jobrunner.broker.waiting import SLOT, EndHeard, WaitingDelivered, WaitingLost, WaitingMessage, WaitingRefused
+from jobrunner.broker.waiting import (
+    SLOT,
+    EndHeard,
+    LedgerRead,
+    WaitingDelivered,
+    WaitingLost,
+    WaitingMessage,
+    WaitingRefused,
+)
 from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, Progress, SlotDown, SlotReady
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import HandBack, UnknownFunction
@@ -136,7 +144,7 @@ class Worker:
             case inbox.CancelSeen(event=event):
                 self.steering.cancel(event)
                 self.waiting.cancel()
-            case WaitingDelivered() | WaitingLost() | WaitingRefused() | EndHeard():
+            case WaitingDelivered() | WaitingLost() | WaitingRefused() | EndHeard() | LedgerRead():
                 self.waiting.handle(message)
             case inbox.RenewRequested(reason=reason):
                 reload_keys(self.policy.ring)

@@ -19,6 +19,7 @@ from jobrunner.broker.stream import Record
 from jobrunner.broker.waiting import (
     SLOT,
     EndHeard,
+    LedgerRead,
     WaitingDelivered,
     WaitingLost,
     WaitingMessage,
@@ -91,6 +92,8 @@ class Waiting:
                 self._take(delivery)
             case EndHeard(body=body):
                 self._hear(body)
+            case LedgerRead(runs=runs):
+                self._caught_up(runs)
             case WaitingLost():
                 self._lose()
             case WaitingRefused(text=text):
@@ -167,8 +170,8 @@ class Waiting:
             # who came before listens already; but this one may know of something earlier
             return
         keys = [key for subject in fresh for key in keys_of(subject)]
-        self._words |= {topology.encode_word(name): name for kind, name in fresh if kind == "run"}
         runs = {name for kind, name in fresh if kind == "run"}
+        self._words |= {topology.encode_word(name): name for name in runs}
         self._behind |= runs
         self.port.listen(keys, partial(self._catch_up, after.since, runs))
 
@@ -182,13 +185,7 @@ class Waiting:
         if self._since is None or len(self._reads) >= READS_OPEN or time.monotonic() < self._not_before:
             return
         since_s, self._since = self._since, None
-        runs, self._next = self._next, set()
-
-        def reached() -> None:
-            # before, what was seen could have been of an earlier time, such as of members that run again since
-            self._behind -= runs
-            for job_id in [one for one in self._copies if self._run_of(one) in runs]:
-                self._decide(job_id)
+        runs, self._next = frozenset(self._next), set()
 
         def done(is_whole: bool) -> None:
             self._reads.discard(read)
@@ -198,9 +195,15 @@ class Waiting:
                 self._since = since_s if self._since is None else min(self._since, since_s)
             self._read_on()
 
-        read = CatchUp(self._connection, since_s, self._found, reached, done)
+        read = CatchUp(self._connection, since_s, self._found, lambda: self._post(LedgerRead(runs)), done)
         self._reads.add(read)
         read.start()
+
+    def _caught_up(self, runs: frozenset[str]) -> None:
+        """Before, what was seen could have been of an earlier time, such as of members that run again since."""
+        self._behind -= runs
+        for job_id in [one for one in self._copies if self._run_of(one) in runs]:
+            self._decide(job_id)
 
     def _run_of(self, job_id: str) -> str | None:
         after = self.held[self._copies[job_id]].envelope.job.after

@@ -75,6 +75,20 @@ def test_a_job_that_was_retried_by_hand_has_not_ended_for_who_takes_its_group_up
         assert one.result("60s") == {"after": [handle.id], "run": None}
 
 
+def test_what_waits_for_a_group_of_which_a_job_was_retried_waits_for_the_retry(
+    client: Client, commands: Commands, queue_name: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    with client.options(retries=0).group(queue_name) as group:
+        handle = group.enqueue(["sh", "-c", f"test -e {gate}"])
+    with pytest.raises(JobFailed):
+        handle.result("60s")
+    gate.touch()
+    commands.run("retry", handle.id, "--delay", "2s", "--yes")
+    told = client.group(queue_name, resume=True).then(callback(tmp_path / "told"))
+    assert told.result("60s") == {"after": [], "run": queue_name}
+
+
 def test_what_a_failure_in_a_group_brings_about(client: Client, tmp_path: Path) -> None:
     gate, witness = tmp_path / "gate", tmp_path / "w"
     with client.group() as group:
