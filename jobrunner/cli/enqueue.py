@@ -33,7 +33,9 @@ A line of --from: {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["prog
 @option(
     "--when", type=click.Choice(WHEN), help="With --after: if all succeed (so by default), if one fails, or at the end."
 )
-@option("--expires", type=POSITIVE_DURATION, metavar="DUR", help="Not started later than that: expired.")
+@option(
+    "--expires", type=POSITIVE_DURATION, metavar="DUR", help="Not started later than that after it is due: expired."
+)
 @option("--priority", type=PRIORITY, metavar="0-9|low|normal|high", show_default="4", help="Higher first.")
 @option("--retries", type=Number(0, 999_999), metavar="N", show_default="3", help="Attempts after the first.")
 @option("--backoff", type=BACKOFF, metavar="DUR[..MAX]", show_default="10s..1h", help="Doubles, with jitter.")

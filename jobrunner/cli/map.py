@@ -71,7 +71,9 @@ class MapCommand(Command):
 @option("--detach", is_flag=True, help="Queue it all, print the name of the run, wait for nothing.")
 @option("-q", "--queue", metavar="NAME", show_default="task_queue", help="Created if it is missing.")
 @option("--delay", type=DURATION, metavar="DUR", help="Not before that long from now.")
-@option("--expires", type=POSITIVE_DURATION, metavar="DUR", help="Not started later than that: expired.")
+@option(
+    "--expires", type=POSITIVE_DURATION, metavar="DUR", help="Not started later than that after it is due: expired."
+)
 @option("--priority", type=PRIORITY, metavar="0-9|low|normal|high", show_default="4", help="Higher first.")
 @option("--retries", type=Number(0, 999_999), metavar="N", show_default="3", help="Attempts after the first.")
 @option("--backoff", type=BACKOFF, metavar="DUR[..MAX]", show_default="10s..1h", help="Doubles, with jitter.")
