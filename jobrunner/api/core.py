@@ -112,16 +112,25 @@ class BrokerCore:
         under_way: deque[asyncio.Future[Sequence[tuple[Ticket | None, Answer]]]] = deque()
         put: _Put = self._put if waited_for else self._put_alone
         number = 0
+        failure: Exception | None = None
         try:
-            while calls := await source(CHUNK):
+            while failure is None:
+                try:
+                    calls = await source(CHUNK)
+                except Exception as exc:  # noqa: BLE001 - the input is the user's own and may raise anything
+                    failure, calls = exc, ()
+                if not calls:
+                    break
                 under_way.append(asyncio.ensure_future(put(calls, options, number)))
                 number += len(calls)
                 while len(under_way) >= wire.BATCHES_OPEN or (under_way and under_way[0].done()):
                     yield await under_way.popleft()
-            while under_way:
+            while under_way:  # these are on their way, whatever became of the input
                 yield await under_way.popleft()
         finally:
             await asyncio.gather(*under_way, return_exceptions=True)
+        if failure is not None:
+            raise failure
 
     async def _put(self, calls: Sequence[Call[object]], options: Options, number: int) -> list[tuple[Ticket, Answer]]:
         """Each with its answer, also those that cannot be sent at all."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import Client, JobCancelled, JobFailed, JobHandle, JobrunnerExecutor, WaitTimeout, call
+from jobrunner import Call, Client, JobCancelled, JobFailed, JobHandle, JobrunnerExecutor, WaitTimeout, call
 from jobrunner.errors import BrokerError, MessageTooLarge, NotAllQueued, NotFound
 from tests.support.broker import TestBroker
 from tests.support.command import Commands
@@ -68,6 +68,18 @@ def test_one_client_serves_many_threads(client: Client) -> None:
         thread.join(60)
     assert not wrong
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_all_that_was_queued_is_told_of_before_what_the_input_raised(client: Client) -> None:
+    def calls() -> Iterator[Call[int]]:
+        for number in range(5):
+            yield call("tasks:add", number, 1)
+        raise ValueError("no more")
+
+    queued: list[JobHandle[int]] = []
+    with pytest.raises(ValueError, match="no more"):
+        client.enqueue_many(calls(), on_queued=queued.append)
+    assert [handle.result(60) for handle in queued] == [1, 2, 3, 4, 5]
 
 
 def test_map_gives_results_in_input_order_and_reads_no_further_than_allowed(client: Client) -> None:
