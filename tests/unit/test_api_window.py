@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import pytest
 
 from jobrunner import AsyncClient, call
+from jobrunner.api import reading
 from jobrunner.api.call import Call
 from jobrunner.api.ends import Ticket
 from jobrunner.api.reading import AsyncReader, Reader
@@ -118,7 +119,8 @@ def test_what_an_input_raises_comes_after_the_results_of_what_it_gave() -> None:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def test_a_quick_input_is_read_in_growing_parts() -> None:
+def test_a_quick_input_is_read_in_growing_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "QUICK_S", 60.0)
     reader = Reader(calls(40))
     assert [len(reader.read(16)) for _ in range(7)] == [1, 2, 4, 8, 16, 9, 0]
 
