@@ -105,9 +105,10 @@ class JobrunnerExecutor(futures.Executor):
             queueing.set_result(None)
 
     def _cancelled(self, job_id: str) -> None:
-        if cancelling := self._client.start(lambda core: core.cancel(job_id, "its future was cancelled")):
-            self._cancels.add(cancelling)
-            cancelling.add_done_callback(self._cancels.discard)
+        with contextlib.suppress(RuntimeError):  # the client is closed, and the job goes on
+            if cancelling := self._client.start(lambda core: core.cancel(job_id, "its future was cancelled")):
+                self._cancels.add(cancelling)
+                cancelling.add_done_callback(self._cancels.discard)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more. wait: return when all futures are done. cancel_futures: cancel those jobs that have not ended.

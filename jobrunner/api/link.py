@@ -82,7 +82,10 @@ class Link:
         """Wait for what is being enqueued, then leave. Again: nothing."""
         with self._lock:
             self._is_closed = True
-            _leave(self._opened)
+            opened = self._opened[:]
+            self._opened.clear()
+        # without the lock: what happens on the loop meanwhile may ask for this link as well
+        _leave(opened)
 
     def forget(self) -> None:
         """In a child process: what the parent opened is the parent's."""

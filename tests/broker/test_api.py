@@ -82,6 +82,27 @@ def test_all_that_was_queued_is_told_of_before_what_the_input_raised(client: Cli
     assert [handle.result(60) for handle in queued] == [1, 2, 3, 4, 5]
 
 
+def _add(a: int, b: int) -> int:
+    return a + b
+
+
+_add.__module__, _add.__qualname__ = "tasks", "add"
+
+
+def test_a_client_closes_though_a_future_was_cancelled_while_its_job_was_queued(broker: TestBroker) -> None:
+    for step in range(10):
+        client = Client(broker.url)
+        client.enqueue("tasks:add", 1, 2)
+        executor = JobrunnerExecutor(client=client)
+        future = executor.submit(_add, 1, 2)
+        threading.Event().wait(0.002 * step)  # at whatever step of the enqueue
+        future.cancel()
+        closing = threading.Thread(target=client.close, daemon=True)
+        closing.start()
+        closing.join(30)
+        assert not closing.is_alive()
+
+
 def test_map_gives_results_in_input_order_and_reads_no_further_than_allowed(client: Client) -> None:
     read = ahead = taken = 0
 
