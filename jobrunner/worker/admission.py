@@ -250,7 +250,7 @@ def refusal(envelope: Envelope, policy: Policy, now: float) -> Verdict | None:
 def _command_refusal(job: Job, policy: Policy) -> Dead | None:
     """Which program has a name is up to the worker's own PATH, and what it does to its own variables."""
     argv = job.argv or [""]
-    if policy.allow_commands or policy.raw_handler_command == tuple(argv):
+    if policy.allow_commands or _is_raw_command(job, policy):
         return None
     if not policy.allow_programs:
         return _not_allowed(f"Worker {policy.worker} runs no commands.")
@@ -263,6 +263,11 @@ def _command_refusal(job: Job, policy: Policy) -> Dead | None:
             f"Worker {policy.worker} runs {argv[0]} only without variables of the job's own: {names[:80]}."
         )
     return None
+
+
+def _is_raw_command(job: Job, policy: Policy) -> bool:
+    """Whether it is what `adopt_foreign` makes: with variables or a folder of its own it would be another program."""
+    return policy.raw_handler_command == tuple(job.argv or ()) and not job.env and job.cwd is None
 
 
 def _kid(envelope: Envelope) -> str:

@@ -192,6 +192,15 @@ def test_the_tutorials_message_is_the_stdin_of_a_raw_command() -> None:
     assert isinstance(admission.admit(job(argv=["rm", "-r"]), Received(), rules, NOW), Dead)
 
 
+@pytest.mark.parametrize("facts", [{"env": {"PATH": "/tmp/mine"}}, {"env": {"LD_PRELOAD": "x.so"}}, {"cwd": "/tmp"}])
+def test_a_job_that_poses_as_the_raw_command_makes_no_other_program_of_it(facts: dict[str, object]) -> None:
+    rules = policy(raw_handler_command=("wc", "-c"))
+    assert admission.admit(job(argv=["wc", "-c"]), Received(), rules, NOW) is None
+    verdict = admission.admit(job(argv=["wc", "-c"], **facts), Received(), rules, NOW)
+    assert isinstance(verdict, Dead)
+    assert verdict.error.reason == "not_allowed"
+
+
 def test_two_equal_foreign_messages_are_two_jobs_unless_they_carry_an_id() -> None:
     rules = policy(raw_handler="tasks:handle")
     ids = {admission.read(Received(body=b"a"), rules).job.id for _ in range(2)}  # type: ignore[union-attr]
