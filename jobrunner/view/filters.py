@@ -18,6 +18,12 @@ _ID_CHARS: Final = 16
 _MAX_WORDS: Final = 500
 """Each word is a condition in one statement, and SQLite bounds the depth of those."""
 
+_MAX_VALUES: Final = 30_000
+_MAX_SQL_CHARS: Final = 900_000
+"""SQLite takes 32,766 values and a million characters."""
+
+_NOT: Final = "not:"
+
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """What words select. sql: a condition on the table `jobs`; parameters: its values, in order.
@@ -44,17 +50,27 @@ def parse(words: Sequence[str], *, now: float, user: str, default: str = "all") 
         raise BadFilter(
             problem=f"{len(typed)} words are more than a filter takes ({_MAX_WORDS}).", hint="commas: k7f2,p3h8"
         )
+    for word in typed:
+        if not word.isascii() and (shown := word.encode(errors="replace").decode()) != word:
+            raise BadFilter(problem=f"'{shown}' is not UTF-8.")
     prefixes: list[str] = []
     terms_found = [_word(word, now, user, prefixes) for word in typed]
     sql = " AND ".join(f"({term.sql})" for term in terms_found)
     parameters = tuple(value for term in terms_found for value in term.parameters)
+    if len(parameters) > _MAX_VALUES or len(sql) > _MAX_SQL_CHARS:
+        raise BadFilter(problem="These are more alternatives than a filter takes.", hint="in several commands")
     return Filter(words=typed, sql=sql, parameters=parameters, prefixes=tuple(prefixes), now=now)
 
 
 def _word(word: str, now: float, user: str, prefixes: list[str]) -> Term:
     """One word. Raises: BadFilter, BadDuration, BadTime."""
-    if word.startswith("not:"):
-        term = _word(word[4:], now, user, prefixes)
+    bare = word
+    while bare.startswith(_NOT):
+        bare = bare[len(_NOT) :]
+    if bare != word:
+        term = _word(bare, now, user, prefixes)
+        if (len(word) - len(bare)) // len(_NOT) % 2 == 0:
+            return term
         # a condition on a missing value is neither true nor false: its opposite is true
         return Term(f"NOT COALESCE(({term.sql}), 0)", term.parameters)
     if word == "all":

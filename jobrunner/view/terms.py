@@ -33,6 +33,7 @@ STATE_NOW: Final = f"CASE WHEN state = 'parked' OR ({_DUE}) THEN 'queued' ELSE s
 _WHEN: Final = "2h · 2026-11-20 · '2026-11-20 07:00' · yesterday"
 _EXIT: Final = re.compile(r"-?\d{1,9}")
 _CAUSE: Final = re.compile(r"[0-9a-f*]{1,4}")
+_INDEX: Final = re.compile(r"[0-9]{1,9}")
 _NUMBER: Final = (int, float)
 
 
@@ -44,12 +45,12 @@ class Term(NamedTuple):
 
 
 def any_of(terms: Sequence[Term]) -> Term:
-    """One of these."""
+    """One of these; in halves of halves, since SQLite bounds how deep a condition is."""
     if len(terms) == 1:
         return terms[0]
-    return Term(
-        " OR ".join(f"({term.sql})" for term in terms), tuple(value for term in terms for value in term.parameters)
-    )
+    half = len(terms) // 2
+    left, right = any_of(terms[:half]), any_of(terms[half:])
+    return Term(f"({left.sql}) OR ({right.sql})", (*left.parameters, *right.parameters))
 
 
 def begins(prefix: str) -> Term:
@@ -135,8 +136,8 @@ def argument(name: str, value: str) -> Term:
     if not name or '"' in name or "\\" in name:
         raise BadFilter(problem=f"'args.{name}:' names no argument.", hint="args.user_id:42 · args.0:a.jpg")
     first, *inner = name.split(".")
-    path = f"$.args[{int(first)}]" if first.isdecimal() else f'$.kwargs."{first}"'
-    path += "".join(f"[{int(part)}]" if part.isdecimal() else f'."{part}"' for part in inner)
+    path = f"$.args[{int(first)}]" if _INDEX.fullmatch(first) else f'$.kwargs."{first}"'
+    path += "".join(f"[{int(part)}]" if _INDEX.fullmatch(part) else f'."{part}"' for part in inner)
     text = "CAST(body AS TEXT)"
     # SQLite refuses a whole statement over one body that it cannot read, such as one nested a thousand deep
     found = f"CASE WHEN json_valid({text}) THEN json_extract({text}, ?) END"
@@ -153,9 +154,9 @@ def _number(value: str) -> float | None:
     """A number as JSON writes it; SQLite compares 42 and 42.0 as equal."""
     try:
         number = msgspec.json.decode(value)
-    except (ValueError, RecursionError):
+        return float(number) if isinstance(number, _NUMBER) and not isinstance(number, bool) else None
+    except (ValueError, RecursionError, OverflowError):
         return None
-    return float(number) if isinstance(number, _NUMBER) and not isinstance(number, bool) else None
 
 
 def moment(value: str, now: float) -> float:

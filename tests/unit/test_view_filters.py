@@ -119,6 +119,19 @@ def test_a_word_selects_these_jobs(store: Store, word: str, ids: set[str]) -> No
     assert store.count(words(word)) == len(ids)
 
 
+def test_thousands_of_alternatives_are_not_too_deep_for_sqlite(store: Store) -> None:
+    others = [f"q{number}" for number in range(2000)]
+    assert selected(store, f"queue:{','.join([*others, 'video'])}") == {COMMAND}
+    assert selected(store, f"tag:{','.join([*others, 'import'])}") == {FETCH}
+    assert selected(store, ",".join([FETCH[:8]] * 2000)) == {FETCH}
+
+
+def test_numbers_beyond_measure_and_many_not_select_like_others(store: Store) -> None:
+    assert selected(store, f"args.n:1{'0' * 400}") == selected(store, f"args.{'9' * 5000}:1") == set()
+    assert selected(store, f"{'not:' * 4000}queue:video") == {COMMAND}
+    assert selected(store, f"{'not:' * 4001}queue:video") == ALL - {COMMAND}
+
+
 def test_words_are_put_together_with_and_and_none_is_the_default(store: Store) -> None:
     assert selected(store, "state:failed", "queue:video") == {COMMAND}
     assert selected(store, "task:fetch", "queue:video") == set()
@@ -197,6 +210,8 @@ WRONG: list[tuple[str, type[JobrunnerError], str]] = [
     ("exit:one", BadFilter, "'one' is no exit code."),
     ("cause:xyz", BadFilter, "'xyz' is no cause: four of 0-9 a-f."),
     ('args.a"b:1', BadFilter, "'args.a\"b:' names no argument."),
+    ("run:\udcff", BadFilter, "'run:?' is not UTF-8."),
+    (f"task:{'a,' * 12_000}", BadFilter, "These are more alternatives than a filter takes."),
     ("slower:long", BadDuration, "'long' is not a duration."),
     ("since:soon", BadTime, "'soon' is not a time."),
 ]
