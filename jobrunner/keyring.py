@@ -229,8 +229,8 @@ def _key_of(words: list[str], place: str) -> Key:
             key.revoked = True
         elif name == "class" and value in ROLES and kind != HS256:
             key.role = value
-        elif name == "jobs" and value:
-            key.jobs = tuple(filter(None, value.split(",")))
+        elif name == "jobs" and (patterns := tuple(filter(None, value.split(",")))):
+            key.jobs = patterns  # none at all would mean every job
         else:
             known = "until=DATE, revoked, jobs=PATTERN,... and, of Ed25519 keys, class=producer|worker|operator"
             # what stands here may be a piece of a key that was broken in two
@@ -272,7 +272,7 @@ def new_lines(kid: str | None, role: str | None, jobs: str | None, *, is_pair: b
     if not KID.fullmatch(name) or name.startswith("#"):
         raise KeyInvalid(problem="An id has 1 to 32 letters, digits, '.', '_' and '-'.", hint="--id billing-2026")
     ends = [f"class={role}"] if role else []
-    ends += [f"jobs={jobs}"] if jobs else []
+    ends += [f"jobs={jobs}"] if jobs is not None else []
     if not is_pair:
         secret = base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode("ascii")
         return " ".join([name, HS256, secret, *ends]), None

@@ -13,7 +13,7 @@ from jobrunner.broker.message import event_message, job_message, properties_of
 from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope
 from jobrunner.errors import KeyCannotSign, KeyFileOpen, KeyInvalid, OptionsClash
-from jobrunner.keyring import Key, KeyRing, find_ring, kid_of, parse, read_ring
+from jobrunner.keyring import Key, KeyRing, find_ring, kid_of, new_lines, parse, read_ring
 from jobrunner.outcome import Dead
 from jobrunner.worker import admission
 from jobrunner.worker.admission import Policy, Unreadable
@@ -293,6 +293,13 @@ def test_a_key_for_some_jobs_signs_no_others() -> None:
         verdict = admission.admit(got, it, rules, 1e9)
         assert (verdict is None) is allowed
         assert allowed or (isinstance(verdict, Dead) and verdict.error.reason == "not_allowed")
+
+
+@pytest.mark.parametrize("patterns", ["", ",", ",,"])
+def test_a_key_for_no_named_jobs_is_not_one_for_all(patterns: str) -> None:
+    line, _ = new_lines("billing", None, patterns, is_pair=False)
+    with pytest.raises(KeyInvalid):
+        parse(line, "keys")
 
 
 # --- events and control ---------------------------------------------------------------------------------------------
