@@ -51,12 +51,13 @@ class _Job:
 
 
 class _Run:
-    """A run that is waited for: about ten bytes for each job of it that has ended."""
+    """A run that is waited for: about ten bytes for each job of it that has ended, and the id of each that failed."""
 
     def __init__(self) -> None:
         self.seal: events.Sealed | None = None
         self._first = TextSet()  # those whose first chain has ended
-        self._ended = self._failed = self._parts = 0  # of them, those with no later chain
+        self._ended = self._parts = 0  # of them, those with no later chain
+        self._failed: set[str] = set()
         self._later: dict[str, tuple[int, str, int]] = {}  # id -> chain, state (empty: goes on), failed calls
         self._later_ended = 0
 
@@ -66,8 +67,8 @@ class _Run:
                 self.seal = event
         elif isinstance(event, events.Queued):
             for queued in event.jobs:
-                if queued.chain:
-                    self._later_chain(_id_of(queued), queued.chain, "", 0)
+                if queued.chain and (job_id := _id_of(queued)) is not None:
+                    self._later_chain(job_id, queued.chain, "", 0)
         elif isinstance(event, End):
             self._end(event)
         return self.is_over
@@ -79,7 +80,11 @@ class _Run:
             self._later_chain(event.id, event.chain, state, failed)
         elif not self._first.add(event.id):
             self._ended += 1
-            self._failed += state != "succeeded"
+            self._parts += failed
+            if state != "succeeded":
+                self._failed.add(event.id)
+        elif state == "succeeded" and event.id in self._failed:
+            self._failed.discard(event.id)
             self._parts += failed
 
     def _later_chain(self, job_id: str, chain: int, state: str, failed: int) -> None:
@@ -87,7 +92,7 @@ class _Run:
         known = self._later.get(job_id)
         if known is None and job_id in self._first:
             self._ended -= 1
-            self._failed -= 1
+            self._failed.discard(job_id)
         if known is None or (chain, _RANK.get(state, 0)) > (known[0], _RANK.get(known[1], 0)):
             self._later_ended += bool(state) - bool(known and known[1])
             self._later[job_id] = (chain, state, failed)
@@ -100,7 +105,7 @@ class _Run:
     @property
     def failed(self) -> int:
         """How many failed: jobs, inputs without a job, calls within batches."""
-        jobs = self._failed + sum(1 for _, state, _ in self._later.values() if state not in ("", "succeeded"))
+        jobs = len(self._failed) + sum(1 for _, state, _ in self._later.values() if state not in ("", "succeeded"))
         if self.seal is None:
             return jobs
         parts = self._parts + sum(failed for _, _, failed in self._later.values()) if self.seal.parts else 0
@@ -206,5 +211,9 @@ class _OnlyId(msgspec.Struct):
     id: str
 
 
-def _id_of(queued: events.QueuedJob) -> str:
-    return msgspec.json.decode(queued.job, type=_OnlyId).id
+def _id_of(queued: events.QueuedJob) -> str | None:
+    """None for what is no job: anyone may have written it."""
+    try:
+        return msgspec.json.decode(queued.job, type=_OnlyId).id
+    except (ValueError, RecursionError):
+        return None

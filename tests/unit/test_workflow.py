@@ -93,6 +93,19 @@ def test_a_member_that_was_retried_by_hand_goes_on_and_counts_by_its_last_end() 
     assert isinstance(decided(after, *told, sealed, end(A, "dead", run="r", chain=1)), Drop)
 
 
+def test_of_two_ends_of_one_chain_success_counts_in_whatever_order() -> None:
+    seal = events.Sealed(at=1.0, run="r", total=1)
+    ends = [end(IDS[0], "dead", run="r"), end(IDS[0], "succeeded", run="r")]
+    after = After(run="r", when="success", since=0.0)
+    assert decided(after, seal, *ends) == decided(after, *reversed(ends), seal) == Release()
+
+
+def test_what_is_no_job_is_passed_over() -> None:
+    odd = events.Queued(at=1.0, run="r", jobs=[events.QueuedJob(job=msgspec.Raw(b"{}"), chain=1)])
+    after = After(run="r", when="success", since=0.0)
+    assert decided(after, odd, events.Sealed(at=1.0, run="r", total=1)) is None
+
+
 def test_inputs_without_a_job_and_calls_within_batches_count_as_failures() -> None:
     after = After(run="r", when="failure", since=0.0)
     batch = end(A, "succeeded", run="r", failed=3)
