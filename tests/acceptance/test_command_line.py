@@ -1,4 +1,4 @@
-"""What the command costs before it does anything, and what it imports; how it ends when it is stopped."""
+"""What the command imports before it does anything; how it ends when it is stopped. The bench says what it costs."""
 
 import json
 import subprocess
@@ -11,12 +11,11 @@ from tests.support.command import COMMAND
 from tests.support.home import Home
 
 ASK = """
-import json, os, sys
+import json, sys
 from jobrunner.cli.app import run
 code = run({args!r})
 sys.stdout.flush()
-user, system = os.times()[:2]
-print(json.dumps([code, user + system, sorted(set(sys.modules) & set({banned!r}))]), file=sys.stderr)
+print(json.dumps([code, sorted(set(sys.modules) & set({banned!r}))]), file=sys.stderr)
 """
 HEAVY = ["pika", "msgspec", "sqlite3", "rich", "asyncio"]
 FILES = ["tomllib", "platformdirs"]
@@ -28,21 +27,17 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path, tasks="def hello(name): ...\n")
 
 
-def _cost(home: Home, args: list[str], banned: list[str], **environ: str) -> tuple[int, float, list[str]]:
-    """Exit code, CPU seconds (the best of three: the machine may be busy) and what was imported of `banned`."""
-    found = []
-    for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", ASK.format(args=args, banned=banned)],
-            cwd=home.folder,
-            env=home.environ | environ,
-            capture_output=True,
-            check=True,
-        )
-        code, cpu_s, modules = json.loads(done.stderr.splitlines()[-1])
-        found.append((cpu_s, code, modules))
-    best = min(found)
-    return best[1], best[0], best[2]
+def _imported(home: Home, args: list[str], banned: list[str], **environ: str) -> tuple[int, list[str]]:
+    """Exit code, and what was imported of `banned`."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASK.format(args=args, banned=banned)],
+        cwd=home.folder,
+        env=home.environ | environ,
+        capture_output=True,
+        check=True,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    return code, modules
 
 
 @pytest.mark.parametrize(
@@ -67,28 +62,22 @@ def _cost(home: Home, args: list[str], banned: list[str], **environ: str) -> tup
         (["completion", "bash"], 0),
     ],
 )
-def test_help_wrong_usage_and_completion_take_100_ms_of_cpu(args: list[str], exit_code: int, home: Home) -> None:
-    code, cpu_s, imported = _cost(home, args, HEAVY)
-    assert (code, imported) == (exit_code, [])
-    assert cpu_s < 0.1
+def test_help_wrong_usage_and_completion_import_nothing_heavy(args: list[str], exit_code: int, home: Home) -> None:
+    assert _imported(home, args, HEAVY) == (exit_code, [])
 
 
 @pytest.mark.parametrize("args", [["--help"], ["worker", "--help"], ["enqueue", "tasks:f", "--retires", "3"]])
 def test_help_and_wrong_usage_do_not_read_the_configuration(args: list[str], home: Home) -> None:
-    assert _cost(home, args, FILES)[2] == []
+    assert _imported(home, args, FILES)[1] == []
 
 
-def test_completing_a_word_takes_100_ms_of_cpu(home: Home) -> None:
+def test_completing_a_word_imports_nothing_heavy(home: Home) -> None:
     environ = {"_JOBRUNNER_COMPLETE": "bash_complete", "COMP_WORDS": "jobrunner enqueue --re", "COMP_CWORD": "2"}
-    code, cpu_s, imported = _cost(home, [], HEAVY, **environ)
-    assert (code, imported) == (0, [])
-    assert cpu_s < 0.1
+    assert _imported(home, [], HEAVY, **environ) == (0, [])
 
 
 def test_enqueue_draws_nothing_and_opens_no_database(home: Home) -> None:
-    code, cpu_s, imported = _cost(home, ["enqueue", "-n", "tasks:hello", "you"], ["rich", "sqlite3"])
-    assert (code, imported) == (0, [])
-    assert cpu_s < 0.2
+    assert _imported(home, ["enqueue", "-n", "tasks:hello", "you"], ["rich", "sqlite3"]) == (0, [])
 
 
 def test_a_pipe_that_is_closed_ends_the_command_in_silence(home: Home) -> None:

@@ -439,36 +439,30 @@ def test_queues_are_listed_with_what_the_ledger_tells(world: World) -> None:
     assert as_json(world, "status")["queues"][0]["type"] == "quorum"
 
 
-# --- what it costs --------------------------------------------------------------------------------------------------
+# --- what it imports ------------------------------------------------------------------------------------------------
 
 ASK = """
-import json, os, sys
+import sys
 from jobrunner.cli.app import run
 code = run(sys.argv[1:])
 sys.stdout.flush()
-user, system = os.times()[:2]
-print(json.dumps([code, user + system, "rich" in sys.modules]), file=sys.stderr)
+print(code, "rich" in sys.modules, file=sys.stderr)
 """
 
 
 @pytest.mark.parametrize(
     "args", [["list"], ["status"], ["show"], ["list", "--json"], ["workers", "list"], ["queues", "list"]], ids=" ".join
 )
-def test_piped_commands_take_260_ms_of_cpu_and_do_not_import_rich(world: World, args: list[str]) -> None:
-    def cost() -> float:
-        done = subprocess.run(
-            [sys.executable, "-c", ASK, *args],
-            env=world.home.environ,
-            cwd=world.home.folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        code, cpu_s, has_rich = json.loads(done.stderr.splitlines()[-1])
-        assert (code, has_rich) == (0, False)
-        return float(cpu_s)
-
-    assert min(cost() for _ in range(3)) < 0.26  # the machine may be busy
+def test_piped_commands_do_not_import_rich(world: World, args: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, *args],
+        env=world.home.environ,
+        cwd=world.home.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.splitlines()[-1] == "0 False"
 
 
 def test_completion_knows_the_ids_that_were_seen(world: World) -> None:

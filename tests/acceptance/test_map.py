@@ -7,7 +7,6 @@ import re
 import select
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -202,11 +201,9 @@ def test_a_call_that_ends_its_process_ends_no_other_call_of_its_batch(home: Home
 
 
 def test_a_halt_cancels_what_goes_on(home: Home) -> None:
-    line = "test {} = 2 && exit 3; sleep 60"
-    began = time.monotonic()
+    line = "mkdir first 2> /dev/null && exit 3; sleep 600"  # whichever begins first
     done = home.run("map", "--halt", "now,fail=1", "--retries", "0", "--", "sh", "-c", line, ":::", *"123456")
     assert done.returncode == 5
-    assert time.monotonic() - began < 30
     assert summary(done.stderr)[0] == "✓ 0 ok  ✗ 1 failed  ⊘ 5 cancelled "
     assert re.fullmatch(r"Halted: now,fail=1\. The rest:  add  --run \S+ --resume", done.stderr.splitlines()[-1])
 
