@@ -92,7 +92,7 @@ def stop(state: Path | None = None, *, wipe: bool = False, data_dir: Path | None
         identity = files.load_identity(folder)
         try:
             if noted is None or noted.container is None:
-                node.halt(noted.pid if noted else node.node_pid(folder), identity)
+                node.halt(node.pid_of(folder, identity, noted.pid if noted else None), identity)
             if (noted and noted.container) or (wipe and folder.exists() and container.docker_answers()):
                 container.halt(identity.name, wipe=wipe)
         except container.DockerFailed as exc:
@@ -168,7 +168,7 @@ class _Launch:
         try:
             version = self.wait_for_greeting(lambda: process_alive(pid), lambda: node.failure(self.data_dir))
         except BaseException:  # also Ctrl-C: what was begun here must not stay
-            node.halt(pid, self.identity)
+            node.halt(pid, self.identity, is_ours=True)
             raise
         return self.broker(version, "rabbitmq", pid=node.node_pid(self.data_dir) or pid)
 

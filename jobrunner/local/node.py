@@ -4,6 +4,7 @@ The node has its own name, cookie, data folder and port mapper, and listens on 1
 distribution, because whoever reaches that port and knows the cookie controls the node.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ _NOT_INHERITED = ("RABBITMQ_", "ERL_", "JOBRUNNER_", "NOTIFY_SOCKET", "ELIXIR_")
 _DETACH = 'cd "$1" && shift && { "$@" >>log/console.log 2>&1 </dev/null & echo $!; }'
 """A shell starts it and ends: the node has no parent here that would have to wait for it."""
 _STOP_S = 30.0
+_BEGUN_S = 5.0
 _SHOWN_CHARS = 300
 
 
@@ -113,16 +115,20 @@ def launch(server: Server, data_dir: Path, identity: files.Identity) -> int:
     (data_dir / "pid").unlink(missing_ok=True)
     (data_dir / CONSOLE).unlink(missing_ok=True)
     command = ["/bin/sh", "-c", _DETACH, "sh", str(data_dir), str(server.sbin / "rabbitmq-server")]
-    started = subprocess.run(
+    with subprocess.Popen(
         command,
         env=environment(data_dir, identity),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
-        check=True,
-    )
-    return int(started.stdout)
+    ) as shell:
+        try:
+            return int(shell.communicate()[0])
+        except BaseException:  # also Ctrl-C: the node's pid is not known yet, but its group is the shell's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+            raise
 
 
 def node_pid(data_dir: Path) -> int | None:
@@ -145,16 +151,31 @@ def is_node(pid: int, identity: files.Identity) -> bool:
     return identity.name.encode() in shown
 
 
-def halt(pid: int | None, identity: files.Identity) -> None:
-    """End the node in order, by force after 30 s, and then its port mapper."""
-    if pid is not None and is_node(pid, identity):
-        os.kill(pid, signal.SIGTERM)
-        os.kill(pid, signal.SIGCONT)  # a stopped process would not see the first
-        if not probe.until(lambda: not process_alive(pid), _STOP_S):
-            os.kill(pid, signal.SIGKILL)
-            probe.until(lambda: not process_alive(pid), 5)
+def pid_of(data_dir: Path, identity: files.Identity, noted: int | None) -> int | None:
+    """Pid of this folder's node. noted: in `broker.json`, which is old where the last start was killed."""
+    return noted if noted is not None and is_node(noted, identity) else node_pid(data_dir)
+
+
+def halt(pid: int | None, identity: files.Identity, *, is_ours: bool = False) -> None:
+    """End the node in order, by force after 30 s, and then its port mapper.
+
+    is_ours: it was launched just now, and may still be the script that becomes the node; by force after 5 s then, since
+    a node that is told to end while it begins may hang, and has taken nothing yet.
+    """
+    if pid is not None and (is_ours or is_node(pid, identity)):
+        with contextlib.suppress(ProcessLookupError):
+            _end(pid, _BEGUN_S if is_ours else _STOP_S)
     # epmd obeys only when it has noticed that the node's connection is gone
     probe.until(lambda: probe.end_epmd(identity.epmd_port), 3)
+
+
+def _end(pid: int, patience_s: float) -> None:
+    """Raises: ProcessLookupError when it has ended between two looks."""
+    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGCONT)  # a stopped process would not see the first
+    if not probe.until(lambda: not process_alive(pid), patience_s):
+        os.kill(pid, signal.SIGKILL)
+        probe.until(lambda: not process_alive(pid), 5)
 
 
 def failure(data_dir: Path) -> str:

@@ -1,9 +1,11 @@
 """What the private broker is made of, and how it is found again. Starting one for real: tests/acceptance."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -171,6 +173,73 @@ def test_neither_rabbitmq_nor_docker_names_the_way_to_install_one(
         lifecycle.start(StartOptions(state=tmp_path))
     assert "install" in caught.value.hint
     assert not (tmp_path / "broker.json").exists()
+
+
+def sleeper(name: str) -> subprocess.Popen[bytes]:
+    """A process whose command line shows the name of a node."""
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", name])
+
+
+def test_stopping_ends_the_node_of_a_killed_start_although_the_note_is_of_an_earlier_one(tmp_path: Path) -> None:
+    data, identity = tmp_path / "broker", files.new_identity()
+    files.save_identity(files.private_folder(data), identity)
+    with subprocess.Popen(["true"]) as earlier:
+        earlier.wait()
+    note(tmp_path, pid=earlier.pid)
+    with sleeper(identity.name) as running:
+        try:
+            (data / "pid").write_text(str(running.pid))
+            lifecycle.stop(tmp_path)
+            assert running.wait(timeout=60) < 0
+        finally:
+            running.kill()
+
+
+def script(tmp_path: Path, text: str) -> node.Server:
+    """A `rabbitmq-server` that is still the script which becomes the node."""
+    path = tmp_path / "rabbitmq-server"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o700)
+    return node.Server(tmp_path, "3.10.8")
+
+
+def test_a_start_that_is_interrupted_at_once_leaves_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object) -> str:
+        raise KeyboardInterrupt
+
+    pids: list[int] = []
+    launch = node.launch
+    monkeypatch.setattr(node, "find_server", lambda: script(tmp_path, "exec sleep 600"))
+    monkeypatch.setattr(node, "launch", lambda *args: pids.append(launch(*args)) or pids[0])
+    monkeypatch.setattr(lifecycle._Launch, "wait_for_greeting", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lifecycle.start(StartOptions(state=tmp_path / "state", engine="rabbitmq"))
+    (pid,) = pids
+    try:
+        assert probe.until(lambda: not process_alive(pid), 10)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_launch_that_is_interrupted_leaves_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, identity = tmp_path / "broker", files.new_identity()
+    server = script(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    node.write_files(data, identity, server.version)
+
+    def interrupted(_self: object, *_args: object, **_more: object) -> None:
+        assert probe.until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "", 60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        node.launch(server, data, identity)
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        assert probe.until(lambda: not process_alive(pid), 10)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_stopping_where_nothing_runs_does_nothing(tmp_path: Path) -> None:
