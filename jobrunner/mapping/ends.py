@@ -105,6 +105,11 @@ class Ends:
         for item in items:
             self._line.ended(item, Ended(seq=item.seq, given=item.given, id=item.id, state="cancelled"))
 
+    def withdraw(self, job_ids: Sequence[str]) -> list[Item]:
+        """These jobs are not queued after all. Gives the items that they would have decided."""
+        jobs = [self._jobs.pop(job_id) for job_id in job_ids if job_id in self._jobs]
+        return [item for job in jobs for item in job.items]
+
     def give_up(self) -> None:
         """Nothing more is waited for: what goes on counts as cancelled."""
         jobs, self._jobs = self._jobs, {}

@@ -135,7 +135,10 @@ class Mapper:
         if self.is_read:
             await self._flush()
         else:
-            self._line.drop([item for item, _ in self._pending])
+            left = [item for item, _ in self._pending]
+            self._line.drop(left)
+            if self._resuming is not None:
+                self._resuming.withdraw(left)
         for _ in range(PUBLISHES_OPEN):  # until all publishes have been answered
             await self._tasks.wait(self._slots.acquire())
         for _ in range(PUBLISHES_OPEN):
@@ -145,7 +148,11 @@ class Mapper:
         start = 0
         while start < len(chunk) and not self._stop.is_set():
             if (room := self._room()) <= 0:
-                await self._tasks.wait(self._line.change(), unless=self._stop)
+                if self._pending and self.counts.open <= len(self._pending):
+                    # the rest has ended and waits behind these for its turn: nothing else would make room
+                    await self._flush()
+                else:
+                    await self._tasks.wait(self._line.change(), unless=self._stop)
                 continue
             items = [self._item(given) for given in chunk[start : start + room]]
             start += len(items)
@@ -156,7 +163,7 @@ class Mapper:
             if self._recipe.batch > 1:
                 await self._into_batches(items)
             elif items:
-                await self._queue(partial(self._alone, items))
+                await self._queue(items, self._alone)
 
     def _room(self) -> int:
         """How many may be read now. Not one at a time while many go on: a publish of several costs little more."""
@@ -178,7 +185,6 @@ class Mapper:
             except JobrunnerError as exc:
                 self._never_queued(item, exc)
                 continue
-            self._tally.queued(envelope)
             if self._plan.waits:
                 self._ends.expect(envelope.job.id, Job([item], item.chain, time.time()))
             envelopes.append(envelope)
@@ -198,32 +204,52 @@ class Mapper:
     async def _flush(self) -> None:
         if self._pending:
             pending, self._pending = self._pending, []
-            await self._queue(partial(self._together, pending))
+            await self._queue([item for item, _ in pending], partial(self._together, [part for _, part in pending]))
 
-    def _together(self, pending: Sequence[tuple[Item, bytes]]) -> list[Envelope]:
+    def _together(self, parts: Sequence[bytes], items: list[Item]) -> list[Envelope]:
         """One batch; jobs of their own where it would be too large."""
-        items = [item for item, _ in pending]
         try:
             is_again = self._resuming is not None
-            envelope = self._recipe.together(items, [part for _, part in pending], is_again=is_again)
+            envelope = self._recipe.together(items, parts, is_again=is_again)
         except JobrunnerError:
             return self._alone(items)
-        self._tally.queued(envelope)
         if self._plan.waits:
             self._ends.expect(envelope.job.id, Job(items, 0, time.time(), list(range(len(items)))))
         return [envelope]
 
-    async def _queue(self, make: Callable[[], list[Envelope]]) -> None:
+    async def _queue(self, items: list[Item], make: Callable[[list[Item]], list[Envelope]]) -> None:
         """Publish what `make` gives. It is called only when nothing can come between it and the publish."""
         await self._tasks.wait(self._slots.acquire())
-        self._tasks.spawn(self._publish(make()))
+        if self._is_cut():
+            self._slots.release()
+            self._not_queued(items)
+            return
+        self._tasks.spawn(self._publish(make(items)))
 
     async def _publish(self, envelopes: Sequence[Envelope]) -> None:
         try:
             for piece in queueing.pieces(envelopes):
+                ids = [envelope.job.id for envelope in piece]
+                if self._is_cut():
+                    self._not_queued(self._ends.withdraw(ids))
+                    continue
+                self._tally.queued(piece)
                 await queueing.queue(self._client, piece, self._listener.trouble)
+                if self._is_cut():
+                    # halted meanwhile: what was cancelled then may have come too early for these
+                    going_on = self._ends.open()
+                    await self._cancel({job_id: going_on[job_id] for job_id in ids if job_id in going_on})
         finally:
             self._slots.release()
+
+    def _is_cut(self) -> bool:
+        """Whether it was halted at once."""
+        return self._patience is not None
+
+    def _not_queued(self, items: Sequence[Item]) -> None:
+        if self._resuming is not None:
+            self._resuming.withdraw(items)
+        self._ends.cancelled(items)
 
     # --- ends become results ----------------------------------------------------------------------------------------
 
@@ -247,11 +273,11 @@ class Mapper:
         self.halted = True
         self._stop.set()
         if halt.is_now:
+            self._patience = time.monotonic() + CANCELLED_S
+            self._line.wake()
             self._tasks.spawn(self._cancel_all())
 
     async def _cancel_all(self) -> None:
-        self._patience = time.monotonic() + CANCELLED_S
-        self._line.wake()
         if jobs := self._ends.open():
             await self._cancel(jobs)
 
@@ -271,4 +297,4 @@ class Mapper:
         if self._patience is not None:
             self._ends.cancelled(items)
         else:
-            self._tasks.spawn(self._queue(partial(self._alone, items)))
+            self._tasks.spawn(self._queue(items, self._alone))

@@ -61,6 +61,11 @@ class Resuming:
         await self._look_again(adopted)
         return todo
 
+    def withdraw(self, items: Sequence[Item]) -> None:
+        """These are not queued after all."""
+        for item in items:
+            self.requeued.pop(item.id, None)
+
     def _runs(self, known: Known | None) -> bool:
         if self._only_dead:
             return known is not None and known.state == "dead"

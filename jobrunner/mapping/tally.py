@@ -1,5 +1,7 @@
 """How many jobs a run has: what those need to know that wait for its end."""
 
+from collections.abc import Sequence
+
 from jobrunner.envelope import Envelope
 from jobrunner.mapping.items import Ended
 from jobrunner.mapping.plan import Plan
@@ -17,11 +19,12 @@ class Tally:
         self._failed = 0
         self._batches: set[str] = set()
 
-    def queued(self, envelope: Envelope) -> None:
-        """A job goes out. One of a later chain was there before."""
-        self._total += not envelope.state.chain
-        if self._is_late and envelope.job.items:
-            self._batches.add(envelope.job.id)
+    def queued(self, envelopes: Sequence[Envelope]) -> None:
+        """Jobs go out. One of a later chain was there before."""
+        for envelope in envelopes:
+            self._total += not envelope.state.chain
+            if self._is_late and envelope.job.items:
+                self._batches.add(envelope.job.id)
 
     def never_queued(self) -> None:
         """An input of which no job can be made."""

@@ -11,8 +11,11 @@ import pytest
 
 from jobrunner.client import Client
 from jobrunner.config import parse_url
+from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError
+from jobrunner.mapping import engine
 from jobrunner.mapping.engine import Mapper
+from jobrunner.mapping.halt import Halt
 from jobrunner.mapping.inputs import Input
 from jobrunner.mapping.items import Ended
 from jobrunner.mapping.plan import Listener, Plan
@@ -164,6 +167,74 @@ def test_a_batch_is_one_job_and_each_input_has_its_result(broker: TestBroker, qu
         asyncio.run(run(broker.url, made, Inputs(1000, piece=70), seen, limit=3000))
     assert seen.values == list(range(1000))
     assert len({ended.id for ended in seen.results}) == 4
+
+
+BAD = Input("", problem="it is bad")
+
+
+async def _chunks(*chunks: Sequence[Input]) -> AsyncGenerator[Sequence[Input], None]:
+    for chunk in chunks:
+        yield chunk
+
+
+def test_a_call_of_a_batch_that_is_not_full_does_not_keep_those_behind_it_from_being_read(
+    broker: TestBroker, queue_name: str, tmp_path: Path
+) -> None:
+    seen = Seen()
+
+    async def scene() -> None:
+        async with asyncio.timeout(60), mapper(broker.url, recipe(queue_name, batch=5), seen, limit=10) as one:
+            await one.run(_chunks([Input("7"), *[BAD] * 30, Input("8")]))
+
+    with _quiet(work(broker, tmp_path, queue_name)):
+        asyncio.run(scene())
+    assert [ended.state for ended in seen.results] == ["succeeded", *["dead"] * 30, "succeeded"]
+
+
+NOW = Halt(is_now=True, what="fail", count=1)
+
+
+def test_what_was_read_with_the_input_that_halts_is_not_queued(broker: TestBroker, queue_name: str) -> None:
+    async def scene() -> tuple[Seen, int]:
+        seen, inputs = Seen(), [Input(str(number)) for number in range(50)]
+        async with Client(broker.parsed, timeout_s=10) as client:
+            await Mapper(client, recipe(queue_name), Plan(limit=100, halt=NOW), seen, _cancel).run(
+                _chunks([*inputs, BAD], inputs)
+            )
+            depth = await client.depth(queue_name)
+            return seen, 0 if depth is None else depth[0]
+
+    seen, ready = asyncio.run(scene())
+    assert [ended.state for ended in seen.results] == [*["cancelled"] * 50, "dead"]
+    assert ready == 0
+
+
+def test_what_was_being_queued_when_it_halted_is_cancelled_once_it_is_queued(
+    broker: TestBroker, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "CANCELLED_S", 0.1)
+    happened: list[str] = []
+    first_cancel = asyncio.Event()
+
+    class Slow(Client):
+        async def enqueue_batch(self, envelopes: Sequence[Envelope]) -> list[JobrunnerError | None]:
+            await first_cancel.wait()
+            answers = await super().enqueue_batch(envelopes)
+            happened.append("queued")
+            return answers
+
+    async def cancel(jobs: dict[str, int]) -> None:
+        happened.append(f"cancel {len(jobs)}")
+        first_cancel.set()
+
+    async def scene() -> None:
+        async with Slow(broker.parsed, timeout_s=10) as client:
+            await Mapper(client, recipe(queue_name), Plan(limit=100, halt=NOW), Seen(), cancel).run(
+                _chunks([Input("7")], [BAD])
+            )
+
+    asyncio.run(scene())
+    assert happened == ["cancel 1", "queued", "cancel 1"]
 
 
 def test_memory_does_not_grow_with_the_inputs(broker: TestBroker, queue_name: str, tmp_path: Path) -> None:

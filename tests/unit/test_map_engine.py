@@ -243,6 +243,18 @@ def test_retry_failed_runs_what_is_dead_and_nothing_else() -> None:
     assert (scene.line.counts.skipped, scene.line.counts.added) == (5, 1)
 
 
+def test_the_dead_letter_of_a_job_that_is_not_queued_after_all_stays() -> None:
+    async def requeued() -> tuple[int, int]:
+        scene, dead = Scene(), item(2)
+        resuming = Resuming(Past(known_states()), scene.line, scene.ends, only_dead=True, waits=True)
+        todo = await resuming.sort([dead])
+        before = len(resuming.requeued)
+        resuming.withdraw(todo)
+        return before, len(resuming.requeued)
+
+    assert asyncio.run(requeued()) == (1, 0)
+
+
 def test_a_detached_map_skips_what_goes_on() -> None:
     scene = Scene(ordered=False)
     assert sort(Past(known_states()), scene, [item(seq) for seq in range(1, 7)], waits=False) == [2, 3, 4, 6]
