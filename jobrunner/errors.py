@@ -685,6 +685,15 @@ class ChildrenKeepDying(JobrunnerError):
     hint_text = "jobrunner worker --procs 1 --log-level debug"
 
 
+class CannotWrite(JobrunnerError):
+    """reason (the system's)."""
+
+    code = "cannot_write"
+    exit_code = 1
+    text = "Not all could be written: {reason}."
+    hint_text = "df -h · jobrunner doctor"
+
+
 class Bug(JobrunnerError):
     """what (class and place), report (path)."""
 

@@ -1,5 +1,6 @@
 """The root of the command line: finds the command, runs it, and turns whatever happens into an exit code."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import click
 from jobrunner.cli import failures, out, table
 from jobrunner.cli.command import CONTEXT, Group
 from jobrunner.cli.shared import Shared, shared_options
-from jobrunner.errors import JobrunnerError
+from jobrunner.errors import CannotWrite, JobrunnerError
 
 OVERVIEW = """\
 Run jobs on one machine or many, through RabbitMQ.
@@ -23,6 +24,9 @@ Run jobs on one machine or many, through RabbitMQ.
 {sections}
 
 Every command: --help.  Bugs: paste the output of `jobrunner doctor --report`."""
+_OUTPUT_ENDS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The reader is gone; there is no room for more. Neither is a bug."""
+
 _COMPLETE = "_JOBRUNNER_COMPLETE"
 
 
@@ -98,6 +102,9 @@ def run(args: Sequence[str]) -> int:
     except BrokenPipeError:
         out.silence_stdout()
         return 0
+    except OSError as exc:
+        out.silence_stdout()
+        return failures.show(CannotWrite(reason=exc.strerror), shared)
     except Terminated as exc:
         return _ended(shared, exc, "Ended by SIGTERM.", 143)
     except (KeyboardInterrupt, click.Abort) as exc:
@@ -107,6 +114,10 @@ def run(args: Sequence[str]) -> int:
 
 def _ended(shared: Shared, exc: BaseException, sentence: str, code: int) -> int:
     """Say how it stands. A command that knows more has put its own sentence into the exception."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # its reader is gone, or its disk is full
+        out.silence_stdout()
     if not shared.json:
         out.say(str(exc.args[0]) if exc.args else sentence)
     return code
@@ -138,9 +149,10 @@ def _run(args: list[str], shared: Shared) -> int:
     except JobrunnerError as exc:
         shared.json = shared.json or _asked_for_json(args)
         return failures.show(exc, shared)
-    except BrokenPipeError:
-        raise
-    except Exception as exc:  # noqa: BLE001 - the last line of defence: a report instead of a traceback
+    except Exception as exc:
+        # the last line of defence: a report instead of a traceback
+        if isinstance(exc, OSError) and exc.errno in _OUTPUT_ENDS:
+            raise
         return failures.show(failures.report_bug(exc, shared, args), shared)
 
 

@@ -1,6 +1,8 @@
 """The frame of the command line: what is found, what is refused, how it ends."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -46,6 +48,8 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     @click.pass_context
     def noting(ctx: click.Context, shared: Shared, /, **values: object) -> int:
         seen.update(values, shared=shared, tail=tail_of(ctx))
+        if values["words"] == ("tell",):
+            sys.stdout.write("a line\n")
         match values["raises"]:
             case "bug":
                 raise KeyError("canary-of-a-secret")
@@ -313,6 +317,43 @@ def test_a_bug_writes_a_report_without_values_and_exits_70(tmp_path: Path, capsy
     assert report.stat().st_mode & 0o777 == 0o600
     assert run(["probe", "--raises", "bug"]) == 70
     assert (tmp_path / "state/bug-2.txt").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("args", [["--version"], ["probe", "tell"]])
+@pytest.mark.usefixtures("probe")
+def test_a_full_disk_is_told_as_such_and_is_no_bug(
+    args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert run(args) == 1
+    assert capsys.readouterr().err.startswith("error: Not all could be written: No space left on device.\n")
+    assert not list(tmp_path.rglob("bug-*"))
+
+
+@pytest.mark.usefixtures("probe")
+def test_ctrl_c_when_nobody_reads_any_more_ends_with_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert run(["probe", "tell", "--raises", "ctrl-c"]) == 130
+    assert capsys.readouterr().err == "k7f2m9xq goes on.\n"
+
+
+def test_a_closed_stream_is_no_bug_and_changes_no_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("stdin", "stdout"):  # as Python has them where it was started with `<&- >&-`
+        monkeypatch.setattr(f"sys.{name}", None)
+    assert run(["frobnicate"]) == 2
+    assert capsys.readouterr().err.startswith("error: No such command 'frobnicate'.\n")
+    assert sys.stdin.read() == ""
+    sys.stdin.close()
+    sys.stdout.close()
 
 
 @pytest.mark.usefixtures("probe")
