@@ -179,7 +179,7 @@ class Auditor:
         end = (
             f"worker {', '.join(names)} does not answer and may have it" if names else "not in its queue, at no worker"
         )
-        report.move(*(Finding(id=job.id, kind=kind, text=f"{known(job)}; {end}") for job in gone))
+        report.move(*(Finding(id=job.id, kind=kind, text=f"{known(job)}; {end}", job=job) for job in gone))
 
     async def _seek(self, queue: str, suspects: Collection[Job]) -> tuple[list[Job], str]:
         """Those that are not in the queue; or why that cannot be told."""
@@ -210,7 +210,8 @@ class Auditor:
             gone = [job for job in people.later if job in again]
             report.later -= len(gone)
             report.findings += [
-                Finding(id=job.id, kind="lost", text=f"{known(job)}; no delay level has a message") for job in gone
+                Finding(id=job.id, kind="lost", text=f"{known(job)}; no delay level has a message", job=job)
+                for job in gone
             ]
         elif missing:
             report.later -= missing

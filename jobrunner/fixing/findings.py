@@ -9,12 +9,14 @@ from jobrunner.fixing.census import Job
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A job that is not where it must be. kind: lost, unproven, unrouted (in no queue of its own) or given_up (RabbitMQ
-    put it among the dead letters, and the ledger does not know). text: what is known.
+    put it among the dead letters, and the ledger does not know). text: what is known. job: as it was, of one that is
+    lost.
     """
 
     id: str
     kind: str
     text: str
+    job: Job | None = None
 
 
 class Report(msgspec.Struct, kw_only=True):

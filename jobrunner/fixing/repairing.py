@@ -17,8 +17,9 @@ from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.client import Client
 from jobrunner.envelope import Envelope, MalformedMessage
 from jobrunner.errors import JobrunnerError
+from jobrunner.fixing.census import Job
 from jobrunner.fixing.changes import COPY_STEP, Changes, again, from_ledger
-from jobrunner.fixing.findings import Report
+from jobrunner.fixing.findings import Finding, Report
 from jobrunner.fixing.letters import Letter, Letters
 from jobrunner.fixing.looking import SEEN_TO_MOVE, Sighting, look
 from jobrunner.outcome import Error
@@ -48,28 +49,32 @@ class Repairer:
     async def run(self, report: Report) -> None:
         """Do it; `told` has each job. Raises: LettersInUse, the broker's errors."""
         client = self._client
-        ids = {kind: [one.id for one in report.findings if one.kind == kind] for kind in ("lost", "given_up")}
-        wanted = report.stale_letters + len(ids["given_up"])
+        lost = [one for one in report.findings if one.kind == "lost"]
+        given_up = frozenset(one.id for one in report.findings if one.kind == "given_up")
+        wanted = report.stale_letters + len(given_up)
         async with Letters(client.connection, wanted=wanted, timeout_s=client.timeout_s) as letters:
             await sync(self._store, client.url, timeout_s=client.timeout_s)
-            await self._queue_again(ids["lost"])
-            if ids["given_up"] or report.stale_letters:
-                await self._put_right(letters, frozenset(ids["given_up"]))
+            await self._queue_again(lost)
+            if given_up or report.stale_letters:
+                await self._put_right(letters, given_up)
         if report.unrouted:
             await look(client.connection, topology.UNROUTED, self._route, seen=SEEN_TO_MOVE)
 
-    async def _queue_again(self, ids: Sequence[str]) -> None:
+    async def _queue_again(self, lost: Sequence[Finding]) -> None:
         planned: list[Envelope] = []
-        for job_id in ids:
-            row = self._store.job(job_id)
+        for one in lost:
+            row = self._store.job(one.id)
             if row is None or row.state in ENDED:
-                self._tell(job_id, "has ended meanwhile; nothing was done", is_good=True)
+                self._tell(one.id, "has ended meanwhile; nothing was done", is_good=True)
+                continue
+            if one.job is not None and _has_gone_on(one.job, row):
+                self._tell(one.id, "was queued again or runs meanwhile; nothing was done", is_good=True)
                 continue
             envelope = _planned(row)
             if isinstance(envelope, Envelope):
                 planned.append(envelope)
             else:
-                self._tell(job_id, f"cannot be queued again: {envelope.message}", is_good=False)
+                self._tell(one.id, f"cannot be queued again: {envelope.message}", is_good=False)
         async for batch in batched(planned):
             for envelope, error in zip(batch, await self._client.enqueue_batch(batch), strict=True):
                 done = "queued again from the ledger" if error is None else error.message
@@ -142,6 +147,11 @@ class Repairer:
 
     def _tell(self, job_id: str, done: str, *, is_good: bool) -> None:
         self.told.append(Repaired(job_id, done, is_good))
+
+
+def _has_gone_on(was: Job, row: JobRow) -> bool:
+    """Whether it was heard of since the audit: another command may have repaired it while this one asked or waited."""
+    return (row.chain, row.copy) != (was.chain, was.copy) or (row.state == "running" and was.state != "running")
 
 
 def _planned(row: JobRow) -> Envelope | JobrunnerError:

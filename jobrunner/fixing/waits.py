@@ -21,5 +21,6 @@ def report_waits(report: Report, before: Census, facts: Facts, people: Census) -
         return
     report.waiting -= len(gone)
     report.findings += [
-        Finding(id=job.id, kind="lost", text=f"{known(job)}; it waits for others, and nobody has it") for job in gone
+        Finding(id=job.id, kind="lost", text=f"{known(job)}; it waits for others, and nobody has it", job=job)
+        for job in gone
     ]

@@ -144,6 +144,24 @@ async def test_what_is_missing_from_a_queue_is_named_and_repaired_once(empty: st
     assert chains == {job.job.id: 0 for job in there} | {job.job.id: 1 for job in lost}
 
 
+@in_loop
+async def test_of_two_repairs_that_found_the_same_only_one_queues_it(empty: str, tmp_path: Path) -> None:
+    url = parse_url(empty)
+    there, lost = a_job(QUEUE), a_job(QUEUE)
+    await store_in(url, there)
+    await publish(url, [queued_event(there, lost, ago_s=AGO_S)])
+    report = await audited(url, tmp_path)
+    assert found(report, "lost") == {lost.job.id}
+    async with Client(url) as client:
+        with await synced(tmp_path / "view.sqlite", url) as store:
+            told = []
+            for repairer in (Repairer(store, client), Repairer(store, client)):
+                await repairer.run(report)
+                told += [one.done for one in repairer.told]
+        assert await declare.queue_depth(client.connection, QUEUE) == (2, 0)
+    assert told == ["queued again from the ledger", "was queued again or runs meanwhile; nothing was done"]
+
+
 def str_of(url: BrokerUrl) -> str:
     return f"amqp://{url.user}:{url.password}@{url.address}/{url.vhost}"
 
