@@ -87,23 +87,30 @@ class Table:
 
     def __init__(self) -> None:
         self._names: list[str] | None = None
-        self._row = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        """The next row. Its lines are put together only once it is complete: each is looked at once."""
+        self._lines: list[str] = []
+        self._chars = self._quotes = 0
 
     def rows(self, lines: Sequence[bytes]) -> Iterator[Input]:
         """The rows that are complete with these lines. Raises: BadValue for a first row that names nothing."""
         for line in lines:
-            self._row += line.decode(errors="surrogateescape").removesuffix("\r") + "\n"
-            if self._row.count('"') % 2 and len(self._row) <= MAX_ROW_CHARS:
+            text = line.decode(errors="surrogateescape").removesuffix("\r")
+            self._lines.append(text)
+            self._chars += len(text) + 1
+            self._quotes += text.count('"')
+            if self._quotes % 2 and self._chars <= MAX_ROW_CHARS:
                 continue  # within quotes a row goes on in the next line
-            row, self._row = self._row.removesuffix("\n"), ""
-            if row.strip():
-                yield from self._take(row)
+            yield from self.rest()
 
     def rest(self) -> Iterator[Input]:
         """What is left at the end of the file."""
-        if self._row.strip():
-            yield from self._take(self._row)
-        self._row = ""
+        row = "\n".join(self._lines)
+        self._begin()
+        if row.strip():
+            yield from self._take(row)
 
     def _take(self, row: str) -> Iterator[Input]:
         try:
