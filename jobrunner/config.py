@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -12,6 +12,7 @@ from jobrunner.configfile import TLS_KEYS, Files
 from jobrunner.durations import parse_duration
 from jobrunner.errors import BadDuration, ConfigInvalid, OptionsClash, UrlInvalid, UrlNotAmqp
 from jobrunner.statedir import local_broker_url
+from jobrunner.urltext import split_url
 
 if TYPE_CHECKING:
     from jobrunner.keyring import KeyRing
@@ -133,10 +134,7 @@ def _parse_one(text: str, origin: str) -> BrokerUrl:
     Source: RabbitMQ docs "AMQP 0-9-1 URI Specification": no path is the vhost `/`, percent-encoding in every part.
     Raises: UrlNotAmqp, UrlInvalid.
     """
-    try:
-        parts = urlsplit(text.strip())
-    except ValueError as exc:
-        raise UrlInvalid(reason=str(exc)) from exc
+    parts = split_url(text.strip())
     try:
         port = parts.port
     except ValueError as exc:

@@ -230,6 +230,14 @@ class UrlInvalid(UsageError):
     hint_text = "amqp://user:password@host:5672/vhost"
 
 
+class UrlUnescaped(UrlInvalid):
+    """A password that stands as it is in a URL cuts it in two, and must not be shown."""
+
+    code = "url_unescaped"
+    text = "The broker URL cannot be read: its password holds a '/', '#', '?', '[' or another special character."
+    hint_text = "percent-encode it: / is %2F, # is %23, ? is %3F, [ is %5B"
+
+
 class MessageTooLarge(UsageError):
     """size, limit, largest (name and size of the largest part)."""
 

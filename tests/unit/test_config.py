@@ -79,6 +79,17 @@ def test_a_url_that_is_wrong_says_where(text: str, reason: str) -> None:
     assert caught.value.message == f"The broker URL is not valid: {reason}."
 
 
+@pytest.mark.parametrize(
+    "password", ["canary/x", "canary#x", "canary?x", "[canary]", "canary\uff0fx", "12/canary/x", "canary[x"]
+)
+@pytest.mark.parametrize("scheme", ["amqp", "amqps", "http"])
+def test_a_password_that_is_not_escaped_is_never_shown(scheme: str, password: str) -> None:
+    with pytest.raises(UrlInvalid) as caught:
+        parse_url(f"{scheme}://app:{password}@rabbit.prod/jobs")
+    assert "canary" not in caught.value.message + caught.value.hint + str(caught.value.__cause__)
+    assert "percent-encode" in caught.value.hint
+
+
 @given(st.text(max_size=40))
 def test_no_text_makes_the_url_parser_fail_otherwise(text: str) -> None:
     with contextlib.suppress(UrlInvalid, UrlNotAmqp):
