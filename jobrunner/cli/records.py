@@ -10,8 +10,8 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 _IN_URL: Final = re.compile(r"(://[^/\s:@\"']*):[^/\s@\"']+@")
 _NAMED: Final = re.compile(
-    r"((?:password|passwd|secret|token|authorization|api[-_]?key|jr-[a-z-]*sig)"
-    r"[\\\"']*\s*[=:]\s*[\\\"']*(?:bearer |basic )?)[^\s\"'\\,;&)]+",
+    r"((?:password|passwd|secret|token|authorization|api[-_]?key|jr-[a-z-]*sig)(?:_key|_access_key)?"
+    r"[\\\"']*\s*[=:]\s*[\\\"']*(?:(?:bearer|basic|token|digest) )?)[^\s\"'\\,;&)]+",
     re.IGNORECASE,
 )
 

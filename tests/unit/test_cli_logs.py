@@ -250,6 +250,8 @@ def test_every_action_of_the_worker_can_be_told(capsys: pytest.CaptureFixture[st
     [
         "no route to amqps://app:CANARY@rabbit/jobs",
         "401 for {'Authorization': 'Bearer CANARY', 'user': 'me'}",
+        "401 for Authorization: token CANARY",
+        "no AWS_SECRET_ACCESS_KEY=CANARY and SECRET_KEY: CANARY",
         'bad request: {"api_key": "CANARY"}',
         "https://api/v1?token=CANARY&page=2",
         "DB_PASSWORD=CANARY is wrong",
