@@ -6,7 +6,7 @@ import contextlib
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import msgspec
 
@@ -36,13 +36,11 @@ class Api:
     """
 
     def __init__(self, url: BrokerUrl, address: str | None) -> None:
-        parts = urlsplit(address or f"{'https' if url.tls else 'http'}://{_in_url(url.host)}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BadValue(problem=f"'{address}' is not the URL of a management API.", hint="http://host:15672")
+        parts = _parts_of(address or f"{'https' if url.tls else 'http'}://{_in_url(url.host)}")
         self.vhost = url.vhost
         self.offset_s: float | None = None
         self.user = unquote(parts.username) if parts.username else url.user
-        self._host = parts.hostname
+        self._host = parts.hostname or ""
         self._tls = parts.scheme == "https"
         self._port = parts.port or (TLS_PORT if self._tls else PORT)
         self._prefix = parts.path.rstrip("/")
@@ -96,6 +94,15 @@ class Api:
                 with contextlib.suppress(ValueError):
                     # whole seconds, cut off: half a second is its middle
                     self.offset_s = parsedate_to_datetime(value.strip()).timestamp() + 0.5 - (sent + time.time()) / 2
+
+
+def _parts_of(address: str) -> SplitResult:
+    """Raises: BadValue, which does not show the text: a password may be in it."""
+    with contextlib.suppress(ValueError):  # a host in brackets that is none, a port that is none
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0):
+            return parts
+    raise BadValue(problem="--management is not the URL of a management API.", hint="http://user:password@host:15672")
 
 
 def _in_url(host: str) -> str:

@@ -222,11 +222,14 @@ def test_a_clock_that_is_off_is_told(offset_s: float, level: str) -> None:
     assert _told().clock() is None
 
 
-@pytest.mark.parametrize("address", ["", "ftp://host", "host:15672", "http://"])
+@pytest.mark.parametrize(
+    "address", ["", "ftp://host", "host:15672", "http://", "http://[::1", "http://h:99999", "amqp://a:canary@h"]
+)
 def test_what_is_no_url_of_a_management_api_is_refused(address: str) -> None:
     if address:
-        with pytest.raises(BadValue):
+        with pytest.raises(BadValue) as caught:
             Api(URL, address)
+        assert "canary" not in caught.value.message
     else:
         assert Api(URL, None).address == "rabbit.prod:15672"
 
