@@ -5,7 +5,7 @@ opens the next chain: the job reads as cancelled, and its history stays.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from jobrunner import events
@@ -59,7 +59,8 @@ class LetterPurge:
             return letter.id in chosen or (with_unknown and self._store.job(letter.id) is None)
 
         async with aclosing(letters.batches(is_wanted)) as batches:
-            async for batch in batches:
+            async for found in batches:
+                batch = [letter for letter in found if not self._is_second(letter, left, letters)]
                 await self._record([_of_letter(letter, left.pop(letter.id, None)) for letter in batch])
                 failpoint("purge.after_confirm")
                 for letter in batch:
@@ -74,6 +75,12 @@ class LetterPurge:
             await self._record([(row.id, row.run, row.chain + 1, row.copy + 1) for row in piece])
             for row in piece:
                 self._on_done(row.id, True)
+
+    @staticmethod
+    def _is_second(letter: Letter, left: Mapping[str, JobRow], letters: Letters) -> bool:
+        """Whether it is of an earlier chain of a job whose own letter is still to come: then it just goes."""
+        row = left.get(letter.id)
+        return row is not None and letter.state.chain < row.chain and letters.ack(letter)
 
     async def _record(self, jobs: Sequence[tuple[str, str | None, int, int]]) -> None:
         messages = [

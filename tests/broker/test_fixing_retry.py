@@ -12,10 +12,12 @@ from jobrunner.broker import topology
 from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Message
 from jobrunner.client import Client
-from jobrunner.envelope import Envelope, decode, id_of, state_of
+from jobrunner.envelope import Envelope, State, decode, id_of, state_of
 from jobrunner.errors import LettersInUse
+from jobrunner.fixing import letters as fixing_letters
 from jobrunner.fixing.changes import COPY_STEP, parse_changes
 from jobrunner.fixing.letters import Letter, Letters
+from jobrunner.fixing.purging import LetterPurge
 from jobrunner.fixing.retrying import Retried, Retrier
 from jobrunner.view.recorder import sync
 from jobrunner.view.store import Store
@@ -183,6 +185,23 @@ async def test_a_job_that_goes_on_is_left_alone_and_a_second_letter_of_it_goes(
         again = await retried(store, client, [job.job.id])
         assert again[job.job.id].error == "is queued"
         await eventually_is(lambda: client.depth(queue_name), (1, 0))
+
+
+@in_loop
+async def test_a_purge_takes_the_second_letter_of_a_job_and_its_own(
+    broker: TestBroker, queue_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fixing_letters, "BATCH", 1)  # as if hundreds of others lay between them
+    job = a_job(queue_name)
+    await publish(broker.parsed, [letter(job)])
+    await make_dead(broker.parsed, msgspec.structs.replace(job, state=State(chain=1, copy=2)))
+    told: dict[str, bool] = {}
+    async with a_client(broker, tmp_path) as (client, store):
+        row = store.job(job.job.id)
+        assert row is not None
+        await LetterPurge(store, client, told.__setitem__).run([row])
+    assert told == {job.job.id: True}
+    assert await letters_of(broker, [job.job.id]) == []
 
 
 @in_loop
