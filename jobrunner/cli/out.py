@@ -133,15 +133,15 @@ def iso(seconds: float) -> str:
 
 
 def settle_streams() -> None:
-    """No character that a stream cannot encode may end a command: it is escaped instead. One that was closed by whoever
-    started us is /dev/null: else the next file or socket would get its number.
+    """No character that a stream cannot encode may end a command: it is escaped instead, in stdin replaced. One that
+    was closed by whoever started us is /dev/null: else the next file or socket would get its number.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=errors)
 
 
 def silence_stdout() -> None:

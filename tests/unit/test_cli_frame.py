@@ -1,5 +1,6 @@
 """The frame of the command line: what is found, what is refused, how it ends."""
 
+import io
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ import pytest
 from jobrunner.cli import app, table
 from jobrunner.cli.app import run
 from jobrunner.cli.command import Command, command, group, option, pass_shared, tail_of
+from jobrunner.cli.selecting import ids_from_stdin
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import BrokerRefused, BrokerUnknownHost
 
@@ -342,6 +344,13 @@ def test_ctrl_c_when_nobody_reads_any_more_ends_with_its_exit_code(
         monkeypatch.setattr("sys.stdout", pipe)
         assert run(["probe", "tell", "--raises", "ctrl-c"]) == 130
     assert capsys.readouterr().err == "k7f2m9xq goes on.\n"
+
+
+@pytest.mark.usefixtures("probe")
+def test_stdin_that_is_no_utf_8_ends_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"k7f2\xff\n"), encoding="utf-8", errors="strict"))
+    assert run(["probe"]) == 0
+    assert ids_from_stdin(["-"]) == ["k7f2\ufffd"]
 
 
 def test_a_closed_stream_is_no_bug_and_changes_no_exit_code(
