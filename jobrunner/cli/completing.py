@@ -33,7 +33,8 @@ def remember(store: "Store") -> None:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return
         fresh = path.with_name(f"{FILE}.{os.getpid()}")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
         fresh.replace(path)
 

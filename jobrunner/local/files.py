@@ -79,7 +79,8 @@ def private_folder(path: Path) -> Path:
 def write_private(path: Path, content: str | bytes, mode: int = 0o600) -> None:
     """Put a file in place as a whole, never readable by others, not even for a moment."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    temporary.unlink(missing_ok=True)  # of a process that was killed; or put there by another user, as a link
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         os.fchmod(file.fileno(), mode)

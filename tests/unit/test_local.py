@@ -145,6 +145,16 @@ def test_the_files_of_a_node_are_for_its_user_only(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
+def test_a_file_of_ours_goes_through_no_link_that_lies_in_its_way(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("as it was")
+    (tmp_path / f".identity.json.{os.getpid()}").symlink_to(theirs)
+    files.write_private(tmp_path / "identity.json", "a password")
+    assert theirs.read_text() == "as it was"
+    assert (tmp_path / "identity.json").read_text() == "a password"
+    assert not (tmp_path / "identity.json").is_symlink()
+
+
 def test_the_node_inherits_nothing_of_another_rabbitmq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RABBITMQ_NODENAME", "RABBITMQ_PLUGINS_DIR", "ERL_FLAGS", "NOTIFY_SOCKET", "JOBRUNNER_URL"):
         monkeypatch.setenv(name, "of another")
