@@ -66,6 +66,7 @@ class _Waiting:
         self._is_any: bool = options["any"]
         self._left: dict[str, None] = {}
         self._count = 0
+        self._code = 0
 
     @property
     def left_words(self) -> str:
@@ -89,6 +90,8 @@ class _Waiting:
             async with asyncio.timeout(self._timeout_s):
                 return await self._wait(store)
         except TimeoutError as exc:
+            if not self._left:  # all have ended: it was only about to leave
+                return self._code
             one = next(iter(self._left))
             name = one[:8] if self._count == 1 else f"{len(self._left):,} of {self._count:,} jobs"
             after = format_about(self._timeout_s or 0.0)
@@ -99,15 +102,14 @@ class _Waiting:
     async def _wait(self, store: "Store") -> int:
         from jobrunner.cli.waiting import until
 
-        code = 0
         async for row in until(self._shared, store, list(self._left), self._is_over):
             del self._left[row.id]
             self._show(row)
             reached = self._has_reached(row)
             if self._is_any and reached:
                 return 0
-            code = code if reached else 1
-        return code
+            self._code = self._code if reached else 1
+        return self._code
 
     def _is_over(self, row: "JobRow") -> bool:
         """Whether it has ended, or is where it was waited for."""

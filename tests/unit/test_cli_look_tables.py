@@ -1,9 +1,11 @@
 """Words, columns and tables of the commands that look."""
 
+import asyncio
 import json
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from jobrunner.broker import topology
 from jobrunner.broker.control import Reply
 from jobrunner.broker.message import message_id_of
 from jobrunner.broker.stream import Record
-from jobrunner.cli import columns, completing, draw, phrases, selecting, show_text, viewing, watching
+from jobrunner.cli import columns, completing, draw, phrases, selecting, show_text, viewing, waiting, watching
 from jobrunner.cli import dead as dead_module
+from jobrunner.cli import wait as wait_module
 from jobrunner.cli.draw import Column
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import Facts, QueueFacts, problems_of
@@ -45,6 +48,26 @@ def use_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> None:
     monkeypatch.setenv("TERM", "xterm")
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_wait_whose_time_is_over_while_it_leaves_gives_the_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = job("dead", error=Error(reason="exit", message="no"))
+
+    async def nothing(*_args: object) -> None:
+        return
+
+    async def leaving(*_args: object) -> AsyncIterator[JobRow]:
+        yield row
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(viewing, "catch_up", nothing)
+    monkeypatch.setattr(selecting, "some_jobs", lambda *_args, **_more: [row])
+    monkeypatch.setattr(waiting, "until", leaving)
+    waits = wait_module._Waiting(Shared(), {"timeout": 0.01, "for": "ended", "any": False})
+    assert asyncio.run(waits.run(None, [])) == 1  # type: ignore[arg-type]
+    assert capsys.readouterr().out.startswith(f"{ID}\tdead\t")
 
 
 @pytest.mark.parametrize(
