@@ -22,6 +22,8 @@ VERSION: Final = 1
 BUSY_S: Final = 20.0
 """Another process writes for a fraction of a second at a time."""
 
+BUSY_AGAIN_S: Final = 0.01
+
 CACHE_KIB: Final = 32 * 1024
 
 _PAUSES: Final = "CREATE TABLE pauses (queue TEXT PRIMARY KEY, at REAL NOT NULL, last TEXT NOT NULL)"
@@ -117,11 +119,17 @@ class Foreign(Exception):
 
 def prepare(db: sqlite3.Connection) -> None:
     """Make the tables unless they are there. Raises: Foreign, sqlite3.Error."""
-    db.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(db)
     # a power cut may lose the last transactions, offset and rows together: they are read again from the ledger
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    if _is_ours(db) and not _missing(db):
+    db.execute("BEGIN")  # of one moment: another process may be making it
+    try:
+        is_whole = _is_ours(db) and not _missing(db)
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+    if is_whole:
         return
     db.execute("BEGIN IMMEDIATE")  # another process may be making it at this moment
     try:
@@ -136,6 +144,20 @@ def prepare(db: sqlite3.Connection) -> None:
     except BaseException:
         db.execute("ROLLBACK")
         raise
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Set the mode of the file. Where others do so at the same moment, SQLite does not wait by itself."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if code_of(exc) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(BUSY_AGAIN_S)  # noqa: TID251 - as SQLite itself waits, in whatever calls it
+        else:
+            return
 
 
 def _is_ours(db: sqlite3.Connection) -> bool:

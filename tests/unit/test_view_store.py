@@ -2,6 +2,8 @@
 
 import sqlite3
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -296,3 +298,19 @@ def test_failures_are_alike_by_what_failed_how_and_where() -> None:
         return causes.group("tasks.f", Error(reason="crash", message="died", signal=signal), None)
 
     assert crash("SIGSEGV") != crash("SIGKILL")
+
+
+def test_many_that_make_the_file_at_once_all_have_it(tmp_path: Path) -> None:
+    notices: list[str] = []
+
+    def opened(path: Path, barrier: threading.Barrier) -> str | None:
+        barrier.wait()
+        with Store.open(path, on_notice=notices.append) as store:
+            return store.genesis
+
+    for number in range(100):
+        barrier = threading.Barrier(4)
+        with ThreadPoolExecutor(4) as pool:
+            found = [pool.submit(opened, tmp_path / f"{number}.sqlite", barrier) for _ in range(4)]
+        assert [one.result() for one in found] == [None] * 4
+    assert notices == []
