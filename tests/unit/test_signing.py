@@ -302,6 +302,13 @@ def test_a_key_for_no_named_jobs_is_not_one_for_all(patterns: str) -> None:
         parse(line, "keys")
 
 
+def test_a_key_for_the_programs_of_a_folder_signs_no_way_out_of_it() -> None:
+    (key,) = parse(new_lines("tools", None, "/opt/bin/*", is_pair=False)[0], "keys")
+    assert key.may_name("/opt/bin/convert")
+    assert key.may_name("/opt/bin/a..b")
+    assert not key.may_name("/opt/bin/../../bin/sh")
+
+
 # --- events and control ---------------------------------------------------------------------------------------------
 
 
