@@ -4,6 +4,7 @@ A job's row is the merged knowledge of all its events; `draft.py` says what its 
 belongs to a job is stored by it: then rows that are written together lie together, although ids are random.
 """
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -193,7 +194,7 @@ def set_aside(path: Path, reason: str, on_notice: Callable[[str], None]) -> Path
     kept = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}")
     for suffix in ("", "-wal", "-shm"):
         part = path.with_name(path.name + suffix)
-        if part.exists():
+        with contextlib.suppress(FileNotFoundError):  # another process may have been faster
             part.replace(kept.with_name(kept.name + suffix))
     on_notice(f"The view was damaged ({reason}) and is built anew from the ledger. The old file: {kept}")
     return kept

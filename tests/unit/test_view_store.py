@@ -314,3 +314,13 @@ def test_many_that_make_the_file_at_once_all_have_it(tmp_path: Path) -> None:
             found = [pool.submit(opened, tmp_path / f"{number}.sqlite", barrier) for _ in range(4)]
         assert [one.result() for one in found] == [None] * 4
     assert notices == []
+
+
+def test_a_damaged_file_that_another_process_has_set_aside_is_no_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir()
+    monkeypatch.setattr(Path, "exists", lambda _: True)  # as it was a moment ago
+    schema.set_aside(path, "damaged", lambda _: None)
+    with Store.open(path) as store:
+        assert store.anchor is None
