@@ -57,6 +57,11 @@ def new_identity() -> Identity:
     )
 
 
+def is_ours(data_dir: Path) -> bool:
+    """Whether a private broker was ever started in this folder: no other folder is removed."""
+    return (data_dir / _IDENTITY).is_file()
+
+
 def load_identity(data_dir: Path) -> Identity:
     """The identity kept in `data_dir`, or a new one where there is none that can be read."""
     try:

@@ -98,7 +98,7 @@ def stop(state: Path | None = None, *, wipe: bool = False, data_dir: Path | None
         except container.DockerFailed as exc:
             raise LocalBrokerEnded(log_tail=str(exc)) from exc
         (state / BROKER_FILE).unlink(missing_ok=True)
-        if wipe:
+        if wipe and files.is_ours(folder):
             shutil.rmtree(folder, ignore_errors=True)
         return found
 
@@ -113,7 +113,7 @@ def follow(broker: LocalBroker, on_tick: Callable[[], None]) -> None:
 def name_of(broker: LocalBroker | None, data_dir: Path | None = None) -> str | None:
     """The name of that broker, or of the one whose data lies in the folder; None where there is no data."""
     folder = Path(broker.data_dir) if broker else _folder(state_dir(), data_dir)
-    return files.load_identity(folder).name if folder.is_dir() else None
+    return files.load_identity(folder).name if files.is_ours(folder) else None
 
 
 def logs(options: StartOptions) -> list[Path]:
@@ -127,8 +127,10 @@ def _folder(state: Path, data_dir: Path | None) -> Path:
 
 
 def _noted(state: Path) -> LocalBroker | None:
-    """`broker.json`, even if that broker does not run any more."""
+    """`broker.json`, even if that broker does not run any more; not that of another user."""
     try:
+        if (state / BROKER_FILE).stat().st_uid != os.geteuid():
+            return None
         return msgspec.json.decode((state / BROKER_FILE).read_bytes(), type=LocalBroker)
     except (OSError, msgspec.DecodeError):
         return None

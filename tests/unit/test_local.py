@@ -252,6 +252,30 @@ def test_a_launch_that_is_interrupted_leaves_no_node(tmp_path: Path, monkeypatch
             os.kill(pid, signal.SIGKILL)
 
 
+def test_only_a_folder_of_a_broker_is_wiped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no Docker
+    for folder in ("state", "photos"):
+        (tmp_path / folder).mkdir()
+    lifecycle.stop(tmp_path / "state", wipe=True, data_dir=tmp_path / "photos")
+    assert lifecycle.name_of(None, tmp_path / "photos") is None
+    assert (tmp_path / "photos").is_dir()
+    files.save_identity(tmp_path / "photos", files.new_identity())
+    lifecycle.stop(tmp_path / "state", wipe=True, data_dir=tmp_path / "photos")
+    assert not (tmp_path / "photos").exists()
+
+
+def test_the_note_of_another_user_names_no_folder_to_wipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    files.save_identity(files.private_folder(tmp_path / "of mine"), files.new_identity())
+    with subprocess.Popen(["/bin/true"]) as earlier:
+        earlier.wait()
+    note(tmp_path, pid=earlier.pid, data_dir=str(tmp_path / "of mine"))
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    lifecycle.stop(tmp_path, wipe=True)
+    assert (tmp_path / "of mine").is_dir()
+
+
 def test_stopping_where_nothing_runs_does_nothing(tmp_path: Path) -> None:
     assert lifecycle.stop(tmp_path / "missing") is None
     assert lifecycle.stop(tmp_path) is None
