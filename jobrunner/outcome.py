@@ -124,11 +124,14 @@ class Done(_Verdict, frozen=True, kw_only=True):
 
 
 class RunAgain(_Verdict, frozen=True, kw_only=True):
-    """Into the delay ladder. counted: an attempt was used; otherwise the crash budget was."""
+    """Into the delay ladder. counted: an attempt was used; otherwise the crash budget was. exact: the job has asked for
+    this wait, which is kept; a backoff may be a little shorter.
+    """
 
     delay_s: float
     error: Error
     counted: bool = True
+    exact: bool = False
 
 
 class Dead(_Verdict, frozen=True, kw_only=True):

@@ -108,8 +108,9 @@ def decide(envelope: Envelope, limits: Limits, outcome: Outcome, now: float) -> 
 def _again(envelope: Envelope, limits: Limits, error: Error, after_s: float | None) -> Verdict:
     if envelope.attempt >= limits.max_attempts:
         return Dead(error=error)
-    delay_s = backoff(envelope, limits, envelope.attempt) if after_s is None else max(MIN_DELAY_S, after_s)
-    return RunAgain(delay_s=delay_s, error=error)
+    if after_s is not None:
+        return RunAgain(delay_s=max(MIN_DELAY_S, after_s), error=error, exact=True)
+    return RunAgain(delay_s=backoff(envelope, limits, envelope.attempt), error=error)
 
 
 def park(envelope: Envelope, error: Error, now: float) -> Verdict:

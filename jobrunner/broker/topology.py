@@ -212,7 +212,7 @@ def route(delay_s: float, queue: str) -> tuple[str, str]:
 def coarse(delay_s: float, bits: int = 3) -> float:
     """A delay near `delay_s` that costs at most so many hops: its highest bits. Never longer; at least 0.1 s.
 
-    For backoff, where nobody minds an eighth less.
+    For backoff, where nobody minds an eighth less, or at most a quarter with three bits.
     """
     units = max(1, _units(delay_s))
     low = max(units.bit_length() - bits, 0)

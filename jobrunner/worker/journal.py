@@ -15,7 +15,7 @@ from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError
 from jobrunner.outcome import Cancelled, Dead, Done, Error, Expired, HandBack, Park, Release, RunAgain
 from jobrunner.worker.settings import WorkerSettings
-from jobrunner.worker.settlement import Run
+from jobrunner.worker.settlement import Run, wait_of
 
 REPEATED_S = 30.0
 
@@ -91,8 +91,8 @@ def settled(run: Run) -> None:  # noqa: C901 - one case for each verdict
         case Done():
             if log.isEnabledFor(logging.INFO):
                 say(logging.INFO, "job.succeeded", "succeeded", took_s=took_s, **job_fields(run))
-        case RunAgain(delay_s=delay_s, error=error):
-            _ended(logging.WARNING, "job.retrying", run, error, due_in_s=delay_s, took_s=took_s)
+        case RunAgain(error=error) as again:
+            _ended(logging.WARNING, "job.retrying", run, error, due_in_s=wait_of(again), took_s=took_s)
         case Park(delay_s=delay_s, error=error):
             _ended(logging.WARNING, "job.parked", run, error, due_in_s=delay_s)
         case Dead(error=error):

@@ -135,8 +135,8 @@ def plan(run: Run, worker: str, now: float) -> list[Message]:  # noqa: C901 - on
     match run.verdict:
         case Done(outcome=succeeded):
             return [event_message(_succeeded(run, succeeded, now))]
-        case RunAgain(delay_s=delay_s, error=error, counted=counted):
-            return _again(run, error, delay_s, counted=counted, now=now)
+        case RunAgain(error=error, counted=counted) as again:
+            return _again(run, error, wait_of(again), counted=counted, now=now)
         case Dead(error=error):
             return _dead(run, error, worker, now)
         case Park(delay_s=delay_s, error=error):
@@ -208,9 +208,13 @@ def _succeeded(run: Run, succeeded: outcome.Succeeded, now: float) -> events.Suc
     )
 
 
+def wait_of(verdict: RunAgain) -> float:
+    """Seconds in the ladder: what a job has asked for, or a backoff with fewer hops."""
+    return verdict.delay_s if verdict.exact or not verdict.delay_s else topology.coarse(verdict.delay_s)
+
+
 def _again(run: Run, error: Error, delay_s: float, *, counted: bool, now: float) -> list[Message]:
     state = run.envelope.state
-    delay_s = topology.coarse(delay_s) if delay_s else 0.0
     due_at = now + delay_s
     changes: dict[str, int] = {"not_before_ms": int(due_at * 1000)}
     if counted:

@@ -62,7 +62,7 @@ def test_the_last_attempt_that_fails_is_dead(outcome: Outcome) -> None:
 
 def test_an_asked_wait_is_kept_and_counts_as_an_attempt() -> None:
     verdict = retry.decide(envelope(), Limits(), RetryAsked(error=ERROR, after_s=5), NOW)
-    assert verdict == RunAgain(delay_s=5, error=ERROR, counted=True)
+    assert verdict == RunAgain(delay_s=5, error=ERROR, counted=True, exact=True)
 
 
 def test_crashes_have_a_budget_of_their_own() -> None:

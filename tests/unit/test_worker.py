@@ -20,7 +20,7 @@ from jobrunner.envelope import Envelope, new_job, seal
 from jobrunner.errors import BrokerLost
 from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Finished, SlotReady
-from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, Succeeded
+from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, RetryAsked, Succeeded
 from jobrunner.registry import FunctionSpec
 from jobrunner.worker import inbox, settling, steering
 from jobrunner.worker.pauses import Pauses
@@ -219,6 +219,28 @@ async def test_the_way_to_a_queue_that_was_lost_is_made_once_more_when_it_is_con
         await answered(1)
         assert len(declared) == 2
         assert one.publishes.kinds()[-1] == "retrying"
+
+
+@on_a_loop
+async def test_a_wait_that_a_job_asks_for_is_kept_and_a_backoff_is_told_as_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for outcome in (RetryAsked(error=ERROR, after_s=62.5), Failed(error=ERROR)):
+        async with bench() as one:
+            with_route(one)
+            sealed = job()
+            deliver(one, sealed)
+            finish(one, sealed, outcome)
+            retrying = events.decode(one.publishes.seen[-1].body)
+            assert isinstance(retrying, events.Retrying)
+            wait_s = round(retrying.due_at - retrying.at, 3)
+            if isinstance(outcome, RetryAsked):
+                assert wait_s == 62.5
+            units = round(wait_s * 10)
+            assert one.publishes.seen[-2].key.startswith(".".join(f"{units:028b}"))
+            one.publishes.answer()
+            one.handle_all()
+            assert round(caplog.records[-1].due_in_s, 3) == wait_s  # type: ignore[attr-defined]
 
 
 @on_a_loop
