@@ -75,8 +75,7 @@ async def test_what_was_not_allowed_is_dead_and_never_imported(
                 await client.enqueue(sealed)
 
         def all_dead() -> None:
-            told = zip(worker.actions(), worker.records(), strict=True)
-            dead = [record for action, record in told if action == "job.dead"]
+            dead = worker.told("job.dead")
             assert [fields for job_id, fields in refused.items() if job_id not in json.dumps(dead)] == []
             assert sum("not_allowed" in json.dumps(record) for record in dead) == len(dead) == len(jobs)
 

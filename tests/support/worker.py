@@ -104,6 +104,11 @@ def handle(body):
 '''
 
 
+def action_of(record: dict[str, Any]) -> str:
+    """The machine word of a record."""
+    return str(record.get("event", {}).get("action") or record.get("event.action", ""))
+
+
 class WorkerProcess:
     """`jobrunner worker` in the folder of `commands`, which holds the tasks above as tasks.py.
 
@@ -146,7 +151,11 @@ class WorkerProcess:
 
     def actions(self) -> list[str]:
         """The machine word of each record."""
-        return [record.get("event", {}).get("action") or record.get("event.action", "") for record in self.records()]
+        return [action_of(record) for record in self.records()]
+
+    def told(self, action: str) -> list[dict[str, Any]]:
+        """The records of that action."""
+        return [record for record in self.records() if action_of(record) == action]
 
     def wait_for(self, action: str, count: int = 1, timeout_s: float = 60) -> None:
         """Until that action was logged so often."""
