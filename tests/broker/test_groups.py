@@ -56,35 +56,35 @@ def test_threads_fill_a_group_and_each_job_has_its_own_number(client: Client, qu
     assert [row.seq for row in found] == list(range(88))
 
 
-def test_a_job_that_was_retried_by_hand_has_not_ended_for_who_takes_its_group_up_again(
-    client: Client, commands: Commands, queue_name: str, tmp_path: Path
-) -> None:
-    gate = tmp_path / "gate"
-    with client.options(retries=0).group(queue_name) as group:
+def one_retried_by_hand(client: Client, commands: Commands, run: str, folder: Path) -> str:
+    """The id of the one job of a group, which has failed and runs again in 2 s."""
+    gate = folder / "gate"
+    with client.options(retries=0).group(run) as group:
         handle = group.enqueue(["sh", "-c", f"test -e {gate} && echo mended"])
     with pytest.raises(JobFailed):
         handle.result("60s")
     gate.touch()
     commands.run("retry", handle.id, "--delay", "2s", "--yes")
+    return handle.id
+
+
+def test_a_job_that_was_retried_by_hand_has_not_ended_for_who_takes_its_group_up_again(
+    client: Client, commands: Commands, queue_name: str, tmp_path: Path
+) -> None:
+    job_id = one_retried_by_hand(client, commands, queue_name, tmp_path)
     again = client.group(queue_name, resume=True)
     (retried,) = again.handles
     told = [retried.then(callback(tmp_path / "told"))]
     assert again.results("60s") == ["mended\n"]
     told.append(retried.then(callback(tmp_path / "told")))
     for one in told:
-        assert one.result("60s") == {"after": [handle.id], "run": None}
+        assert one.result("60s") == {"after": [job_id], "run": None}
 
 
 def test_what_waits_for_a_group_of_which_a_job_was_retried_waits_for_the_retry(
     client: Client, commands: Commands, queue_name: str, tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
-    with client.options(retries=0).group(queue_name) as group:
-        handle = group.enqueue(["sh", "-c", f"test -e {gate}"])
-    with pytest.raises(JobFailed):
-        handle.result("60s")
-    gate.touch()
-    commands.run("retry", handle.id, "--delay", "2s", "--yes")
+    one_retried_by_hand(client, commands, queue_name, tmp_path)
     told = client.group(queue_name, resume=True).then(callback(tmp_path / "told"))
     assert told.result("60s") == {"after": [], "run": queue_name}
 

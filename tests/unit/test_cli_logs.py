@@ -222,6 +222,7 @@ def test_the_summary_comes_by_itself_at_the_end_of_a_burst() -> None:
         await told.wait()
 
     asyncio.run(asyncio.wait_for(burst(), 2))
+    assert told.is_set()
     handler.close()
 
 

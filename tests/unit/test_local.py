@@ -213,6 +213,15 @@ def script(tmp_path: Path, text: str) -> node.Server:
     return node.Server(tmp_path, "3.10.8")
 
 
+def assert_ends(pid: int) -> None:
+    """Whether it ends by itself; it ends in any case."""
+    try:
+        assert probe.until(lambda: not process_alive(pid), 10)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_a_start_that_is_interrupted_at_once_leaves_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_args: object) -> str:
         raise KeyboardInterrupt
@@ -225,11 +234,7 @@ def test_a_start_that_is_interrupted_at_once_leaves_no_node(tmp_path: Path, monk
     with pytest.raises(KeyboardInterrupt):
         lifecycle.start(StartOptions(state=tmp_path / "state", engine="rabbitmq"))
     (pid,) = pids
-    try:
-        assert probe.until(lambda: not process_alive(pid), 10)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    assert_ends(pid)
 
 
 def test_a_launch_that_is_interrupted_leaves_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,11 +250,7 @@ def test_a_launch_that_is_interrupted_leaves_no_node(tmp_path: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         node.launch(server, data, identity)
     pid = int((tmp_path / "pid").read_text())
-    try:
-        assert probe.until(lambda: not process_alive(pid), 10)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    assert_ends(pid)
 
 
 def test_only_a_folder_of_a_broker_is_wiped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
