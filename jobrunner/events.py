@@ -201,7 +201,7 @@ class Pause(_Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Worker(_Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A worker's life. phase: online, heartbeat (every 20 s) or offline (an orderly stop)."""
+    """A worker's life. phase: online (again with other functions), heartbeat (every 20 s) or offline (orderly stop)."""
 
     phase: str
     name: str

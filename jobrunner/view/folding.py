@@ -49,7 +49,7 @@ INSERT INTO workers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
   at = CASE WHEN excluded.started_at > started_at THEN excluded.at WHEN excluded.started_at < started_at THEN at
     ELSE max(at, excluded.at) END,
   started_at = max(started_at, excluded.started_at),
-  online = CASE WHEN excluded.online_at > online_at THEN excluded.online ELSE online END,
+  online = CASE WHEN (excluded.online_at, excluded.online) > (online_at, online) THEN excluded.online ELSE online END,
   online_at = max(online_at, excluded.online_at)
 """
 _MERGE_SEAL: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
@@ -140,7 +140,7 @@ def _seal_row(event: events.Sealed) -> tuple[str, str]:
 
 
 def _worker_row(event: events.Worker) -> tuple[Any, ...]:
-    """Only the online event names the functions, so it is kept beside the last one."""
+    """Only online events name the functions, so the newest one is kept beside the last event."""
     last = _encode(event).decode()
     online = event.phase == "online"
-    return (event.name, event.started_at, event.at, last, event.started_at if online else 0.0, last if online else None)
+    return (event.name, event.started_at, event.at, last, event.at if online else 0.0, last if online else None)

@@ -207,10 +207,9 @@ class Worker:
     def child_ready(self, message: SlotReady) -> None:
         """A new process has imported the apps."""
         self.policy.functions = {spec.name: spec for spec in message.functions}
+        self.steering.come(sorted(self.policy.functions))
         if not self._started:
             self._started = True
-            self.steering.presence.functions = sorted(self.policy.functions)
-            self.steering.come()
             self.waiting.port.start()
             journal.worker_started(self.settings, self.consuming.server_version, len(message.functions))
         self.child_free(message.slot)

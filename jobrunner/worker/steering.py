@@ -117,9 +117,11 @@ class Steering:
 
     # --- told -------------------------------------------------------------------------------------------------------
 
-    def come(self) -> None:
-        """The first process is ready."""
-        self._tell("online")
+    def come(self, functions: list[str]) -> None:
+        """A process is ready: tell of it if it is the first, or if it knows other functions, as after a reload."""
+        if not self._heartbeat or functions != self.presence.functions:
+            self.presence.functions = functions
+            self._tell("online")
 
     def go(self) -> None:
         """An orderly end, of one that had come."""

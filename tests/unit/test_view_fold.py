@@ -301,6 +301,15 @@ def test_a_worker_is_told_by_its_newest_life_and_knows_its_functions_from_its_fi
     assert [row.gone(NOW + 63), row.gone(NOW + 65)] == [False, True]
 
 
+def test_a_worker_that_has_other_functions_after_a_reload_is_told_with_those() -> None:
+    again = ledger.worker(at=NOW - 3, functions=["tasks:send"])
+    told = [again, ledger.worker(), ledger.worker(phase="heartbeat", at=NOW - 1)]
+    for order in (told, told[::-1]):
+        with a_view(order) as store:
+            (row,) = store.workers(10 * NOW)
+        assert row.functions == ["tasks:send"]
+
+
 def test_what_was_not_published_to_the_exchange_of_events_does_not_count() -> None:
     forged = Record(0, "", "jobrunner.v1.ledger", "x", events.encode(queued()))
     with a_view() as store:

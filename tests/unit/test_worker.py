@@ -47,6 +47,19 @@ def ready(one: Bench, slot: int) -> None:
     one.worker.handle(SlotReady(slot=slot, functions=[FunctionSpec(name="tasks:add")]))
 
 
+@on_a_loop
+async def test_a_worker_tells_its_functions_again_once_a_reload_has_changed_them() -> None:
+    async with bench() as one:
+        ready(one, 0)
+        assert one.publishes.kinds() == []
+        for slot in range(2):
+            one.worker.handle(SlotReady(slot=slot, functions=[FunctionSpec(name="tasks:sub")]))
+        (message,) = one.publishes.seen
+        told = events.decode(message.body)
+        assert (told.phase, told.functions) == ("online", ["tasks:sub"])
+        assert one.worker.steering.presence.reply({}, {}, None).functions == ["tasks:sub"]
+
+
 def job(**fields: Any) -> Envelope:
     return seal(new_job(queue="task_queue", task="tasks:add", **fields))
 
