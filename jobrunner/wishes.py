@@ -81,7 +81,9 @@ class Mold:
 
     def _job(self, own_queue: str | None) -> envelopes.Job:
         wishes = self._wishes
-        queue = wishes.queue or own_queue or topology.DEFAULT_QUEUE
+        queue = own_queue if wishes.queue is None else wishes.queue
+        if queue is None:  # an empty name is none: whose variable is not set must not get another queue
+            queue = topology.DEFAULT_QUEUE
         topology.check_queue_name(queue)
         first_s, largest_s = wishes.backoff or (None, None)
         job = self._jobs[own_queue] = envelopes.Job(

@@ -76,13 +76,13 @@ def encode_word(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def check_queue_name(name: str) -> None:
+def check_queue_name(name: str, hint: str = f"--queue {DEFAULT_QUEUE}") -> None:
     """Raises: QueueNameTooLong over 199 bytes once encoded; BadValue for an empty name, one of RabbitMQ's or ours."""
     if not name:
-        raise BadValue(problem="A queue needs a name.", hint=f"--queue {DEFAULT_QUEUE}")
+        raise BadValue(problem="A queue needs a name.", hint=hint)
     if name.startswith(("amq.", f"{P}.")):
         owner = "RabbitMQ" if name.startswith("amq.") else "jobrunner"
-        raise BadValue(problem=f"Queue names like '{name}' belong to {owner} itself.", hint=f"--queue {DEFAULT_QUEUE}")
+        raise BadValue(problem=f"Queue names like '{name}' belong to {owner} itself.", hint=hint)
     if (size := len(encode_word(name))) > MAX_QUEUE_BYTES:
         raise QueueNameTooLong(name=name, size_bytes=size, limit_bytes=MAX_QUEUE_BYTES)
 

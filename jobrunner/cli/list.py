@@ -1,5 +1,6 @@
 """`jobrunner list`: the jobs that a filter selects."""
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -84,6 +85,7 @@ class _Page:
         self.store = store
         self._words = words
         self._names = names
+        self._options = options
         self._limit: int = options["limit"]
         self._order = {"sort": options["sort"], "reverse": options["reverse"]}
         self._after = None if options["after"] is None else store.resolve(options["after"])
@@ -123,9 +125,20 @@ class _Page:
         waiting = next((row.id for row in rows if row.state == "queued"), None)
         hint = f"  Why is one not running?  jobrunner show {handle(self.store, waiting)}" if waiting else ""
         if has_more:
-            typed = " ".join(["list", *self._words])
-            hint = f"  More:  jobrunner {typed} --after {rows[-1].short_id}"
+            again = shlex.join(["jobrunner", "list", *self._words, *self._given(), "--after", rows[-1].short_id])
+            hint = f"  More:  {out.printable(again)}"
         self.shared.talk(words + hint)
+
+    def _given(self) -> list[str]:
+        """The options that make another page the next one of this one. A URL is left out: it has a password."""
+        shared = self.shared
+        values = {"profile": shared.profile, "config": shared.config, **self._options, "after": None, "watch": None}
+        defaults = {param.name: param.default for param in list_jobs.params}
+        words: list[str] = []
+        for name, value in values.items():
+            if value not in (None, False, defaults.get(name)):
+                words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        return words
 
     def _say_nothing(self) -> None:
         from jobrunner.cli.selecting import nothing

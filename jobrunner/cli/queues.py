@@ -16,6 +16,8 @@ from jobrunner.cli.viewing import no_sync_option
 from jobrunner.errors import BadValue, OptionsClash, PermissionRefused
 
 SAMPLES: Final = 3
+LOOK: Final = "jobrunner queues list"
+"""The hint for a name that no queue of jobs can have."""
 
 
 @group("queues")
@@ -59,7 +61,7 @@ def declare_queues(
 
     wanted = list(names) if names or replace else [topology.DEFAULT_QUEUE]
     for name in wanted:
-        topology.check_queue_name(name)
+        topology.check_queue_name(name, LOOK)
     if options["print"]:
         _print_definitions(shared, wanted, broker_version, with_users=options["users"])
         return 0
@@ -110,7 +112,7 @@ def pause_queue(shared: Shared, /, name: str, *, reason: str, **options: float |
     from jobrunner.broker.topology import check_queue_name
     from jobrunner.cli.queues_pause import change
 
-    check_queue_name(name)
+    check_queue_name(name, LOOK)
     return change(shared, name, paused=True, for_s=options["for"], reason=reason)
 
 
@@ -122,7 +124,7 @@ def resume_queue(shared: Shared, name: str) -> int:
     from jobrunner.broker.topology import check_queue_name
     from jobrunner.cli.queues_pause import change
 
-    check_queue_name(name)
+    check_queue_name(name, LOOK)
     return change(shared, name, paused=False)
 
 
@@ -141,7 +143,7 @@ def purge_queue(shared: Shared, name: str, *, dry_run: bool, yes: bool) -> int:
     from jobrunner.errors import NotFound
     from jobrunner.purge import Purge
 
-    topology.check_queue_name(name)
+    topology.check_queue_name(name, LOOK)
     settings = shared.settings
     depth = asyncio.run(depths(settings, [name]))[name]
     if depth is None:

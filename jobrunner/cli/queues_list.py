@@ -1,6 +1,7 @@
 """`jobrunner queues list`: what the broker counts, beside what the ledger tells."""
 
 import asyncio
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from jobrunner.cli.queues_pause import pause_document
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import QueueFacts
 from jobrunner.cli.viewing import catch_up, opened
-from jobrunner.errors import NotFound, PermissionRefused
+from jobrunner.errors import BadValue, NotFound, PermissionRefused
 from jobrunner.view.live import paused_queues
 from jobrunner.view.pausing import pause_words
 from jobrunner.view.rows import Counts
@@ -25,7 +26,9 @@ OURS = (topology.DEAD, topology.UNROUTED)
 
 
 def list_all(shared: Shared, names: Sequence[str], *, no_sync: bool) -> int:
-    """Ask and write. Raises: NotFound for a queue that was named and does not exist."""
+    """Ask and write. Raises: BadValue for an empty name, NotFound for a queue that was named and does not exist."""
+    if "" in names:
+        raise BadValue(problem="A queue needs a name.", hint="jobrunner queues list")
     with opened(shared) as store:
         rows = asyncio.run(_gather(shared, store, names, no_sync=no_sync))
     now = time.time()
@@ -41,7 +44,9 @@ def list_all(shared: Shared, names: Sequence[str], *, no_sync: bool) -> int:
     missing = [row.name for row in rows if row.ready is None]
     if names and missing:
         shown = ", ".join(f"'{name}'" for name in missing)
-        raise NotFound(message=f"There is no queue {shown}.", hint=f"jobrunner queues declare {missing[0]}")
+        raise NotFound(
+            message=f"There is no queue {shown}.", hint=shlex.join(["jobrunner", "queues", "declare", missing[0]])
+        )
     return 0
 
 

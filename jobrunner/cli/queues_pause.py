@@ -28,7 +28,7 @@ def change(shared: Shared, queue: str, *, paused: bool, for_s: float | None = No
     until = None if for_s is None else now + for_s
     word = Pause(at=now, queue=queue, paused=paused, until=until, reason=reason)
     with opened(shared) as store:
-        word, depth = asyncio.run(_change(shared, store, word))
+        word, depth, before = asyncio.run(_change(shared, store, word))
     if shared.json:
         document = {"queue": queue, "paused": pause_document(word) if paused else None, "ready": depth}
         out.emit_json(document)
@@ -39,17 +39,25 @@ def change(shared: Shared, queue: str, *, paused: bool, for_s: float | None = No
         shared.talk("  What runs goes on; queued jobs wait safely.")
         shared.talk(f"  End it:  {out.printable(resume_command(queue))}")
     else:
-        out.emit(f"{shared.mark('✓')} {out.printable(queue)} is consumed again")
+        state = "is consumed again" if before is None or before.holds(now) else "was not paused"
+        out.emit(f"{shared.mark('✓')} {out.printable(queue)} {state}")
     return 0
 
 
-async def _change(shared: Shared, store: Store, word: Pause) -> tuple[Pause, int | None]:
-    """Gives the word as it was published, and how many messages are ready."""
+async def _change(shared: Shared, store: Store, word: Pause) -> tuple[Pause, int | None, Pause | None]:
+    """Gives the word as it was published, how many messages are ready, and the word that counted before; None if that
+    is not known.
+    """
+    is_known = False
     with contextlib.suppress(PermissionRefused):  # who may not read the ledger has a clock, which usually is enough
         await catch_up(shared, store)
-    before = max((pause.at for pause in store.pauses() if pause.queue == word.queue), default=0.0)
-    # the newest word counts, also where the clock of the machine that said the last one goes before ours
-    return await _publish(shared, msgspec.structs.replace(word, at=max(word.at, before + STEP_S)))
+        is_known = True
+    never = Pause(at=0.0, queue=word.queue, paused=False)
+    before = next((pause for pause in store.pauses() if pause.queue == word.queue), never)
+    # the newest word counts, also where the clock of the machine that said the last one goes before ours; a queue that
+    # is not paused is resumed all the same, because workers know pauses for longer than the ledger does
+    word, depth = await _publish(shared, msgspec.structs.replace(word, at=max(word.at, before.at + STEP_S)))
+    return word, depth, before if is_known else None
 
 
 async def _publish(shared: Shared, word: Pause) -> tuple[Pause, int | None]:

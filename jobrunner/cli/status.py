@@ -11,6 +11,7 @@ from jobrunner.cli.completing import complete_queues
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import no_sync_option
 from jobrunner.cli.watching import fill_in, watch_option
+from jobrunner.errors import BadValue
 
 if TYPE_CHECKING:
     from jobrunner.cli.status_facts import Facts, QueueFacts
@@ -34,6 +35,8 @@ def status(shared: Shared, /, names: tuple[str, ...], **options: Any) -> int:
 
     from jobrunner.cli.viewing import opened
 
+    if "" in names:
+        raise BadValue(problem="A queue needs a name.", hint="jobrunner queues list")
     with opened(shared) as store:
         look = _Look(shared, store, names, no_sync=options["no_sync"])
         if options["watch"] is None:

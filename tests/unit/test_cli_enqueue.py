@@ -14,6 +14,7 @@ from jobrunner.cli.app import run
 from jobrunner.cli.enqueue_result import failure_of, finish
 from jobrunner.cli.shared import Shared
 from jobrunner.envelope import MAX_JOB_BYTES
+from jobrunner.errors import BadValue
 from jobrunner.outcome import Error
 from jobrunner.watch import End
 from jobrunner.wishes import Wishes, build
@@ -86,6 +87,12 @@ def test_limits_that_were_not_typed_are_left_to_the_function(plan: Any) -> None:
 def test_the_functions_own_queue_holds_unless_one_is_typed(plan: Any) -> None:
     assert plan("tasks:resize", "a.jpg")["queue"] == "media"
     assert plan("tasks:resize", "a.jpg", "-q", "other")["queue"] == "other"
+
+
+def test_an_empty_queue_name_does_not_become_the_default_queue() -> None:
+    for queue, own in (("", None), ("", "media"), (None, "")):
+        with pytest.raises(BadValue, match="A queue needs a name"):
+            build(Wishes(queue=queue), {"argv": ["x"]}, own, "u@h")
 
 
 def test_a_delayed_job_goes_through_the_ladder(plan: Any) -> None:

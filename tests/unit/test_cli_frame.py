@@ -166,6 +166,10 @@ def test_the_version_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) 
         ),
         (["key", "check", "/"], "FILE: File '/' is a directory.", "jobrunner key check --help"),
         (["key", "check", "/none"], "/none: No such file or directory.", "jobrunner key new FILE"),
+        (["enqueue", "-q", "", "t:f"], "A queue needs a name.", "--queue task_queue"),
+        (["queues", "pause", ""], "A queue needs a name.", "jobrunner queues list"),
+        (["queues", "list", ""], "A queue needs a name.", "jobrunner queues list"),
+        (["status", ""], "A queue needs a name.", "jobrunner queues list"),
         (["list", "--connect-timeout", "0"], "'0' is no time at all.", "90s, 5m, 1h30m"),
         (
             ["list", "--limit", "9" * 20],

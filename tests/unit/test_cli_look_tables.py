@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -17,8 +18,20 @@ from jobrunner.broker import topology
 from jobrunner.broker.control import Reply
 from jobrunner.broker.message import message_id_of
 from jobrunner.broker.stream import Record
-from jobrunner.cli import columns, completing, draw, phrases, selecting, show_text, viewing, waiting, watching
+from jobrunner.cli import (
+    columns,
+    completing,
+    draw,
+    phrases,
+    queues_pause,
+    selecting,
+    show_text,
+    viewing,
+    waiting,
+    watching,
+)
 from jobrunner.cli import dead as dead_module
+from jobrunner.cli import list as list_module
 from jobrunner.cli import wait as wait_module
 from jobrunner.cli.draw import Column
 from jobrunner.cli.shared import Shared
@@ -29,6 +42,8 @@ from jobrunner.events import Pause
 from jobrunner.outcome import Error
 from jobrunner.view.rows import CauseRow, Counts, JobRow, WorkerRow
 from jobrunner.view.store import Store
+from tests.support import history
+from tests.support.history import IDS, a_view
 from tests.support.terminal import Terminal
 
 ID = "k7f2m9xq4tzd8w1r"
@@ -192,6 +207,52 @@ def test_columns_are_those_that_were_typed() -> None:
 )
 def test_the_period_of_watch_may_be_left_out(typed: list[str], filled: list[str]) -> None:
     assert watching.fill_in(typed) == filled
+
+
+def test_the_next_page_is_asked_for_with_all_that_made_this_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_terminal(monkeypatch, 200)
+    options = {"limit": 2, "after": None, "sort": "ended", "reverse": True, "columns": "id,state", "watch": None}
+    shared = Shared(profile="prod", url="amqp://u:secret@h/")
+    with a_view([history.queued(each, tags=["two words"]) for each in IDS]) as store:
+        words = ["tag:two words"]
+        list_module._Page(shared, store, words, ["id", "state"], options | {"no_sync": False}).show()
+        more = capsys.readouterr().err.strip().partition("  More:  ")[2]
+        assert shlex.split(more)[:-1] == [
+            *("jobrunner", "list", "tag:two words", "--profile", "prod", "--limit", "2", "--sort", "ended"),
+            *("--reverse", "--columns", "id,state", "--after"),
+        ]
+        options = {"limit": 2, "after": IDS[3], "sort": "created", "reverse": False, "columns": None, "watch": 2.0}
+        list_module._Page(Shared(), store, [], ["id"], options | {"no_sync": True}).show()
+    assert "  More:  jobrunner list --limit 2 --no-sync --after " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "sentence"),
+    [
+        ([], "was not paused"),
+        ([Pause(at=NOW - 9, queue="video", paused=False)], "was not paused"),
+        ([Pause(at=1.0, queue="video", until=2.0)], "was not paused"),
+        ([Pause(at=NOW - 9, queue="high")], "was not paused"),
+        ([Pause(at=NOW - 9, queue="video")], "is consumed again"),
+    ],
+)
+def test_resume_says_whether_the_queue_was_paused(
+    before: list[Pause], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_args: object) -> None:
+        return
+
+    async def published(_shared: Shared, word: Pause) -> tuple[Pause, int | None]:
+        return word, 0
+
+    use_terminal(monkeypatch)
+    monkeypatch.setattr(queues_pause, "opened", lambda _shared: a_view(before))
+    monkeypatch.setattr(queues_pause, "catch_up", nothing)
+    monkeypatch.setattr(queues_pause, "_publish", published)
+    assert queues_pause.change(Shared(color="never"), "video", paused=False) == 0
+    assert sys.stdout.getvalue() == f"✓ video {sentence}\n"  # type: ignore[attr-defined]
 
 
 def worker(name: str, **fields: Any) -> WorkerRow:
