@@ -29,6 +29,9 @@ class Outages:
         """Connected again: publish what is not confirmed; consume with the free processes."""
         self._told.back(role)
         if role == PUBLISH:
+            # an alarm ends with its connection, without a word: the broker tells of one that lasts at the next publish
+            if self._slots.blocked:
+                self._unblock()
             self._settler.connected()
         else:
             self._slots.balance(self._settler.runs.values())
@@ -70,10 +73,14 @@ class Outages:
         """The broker refuses messages: results wait unacked, nothing new is taken, until it takes them again."""
         if message.role != PUBLISH:
             return
-        journal.blocked(message.reason if isinstance(message, ConnectionBlocked) else None)
         if isinstance(message, ConnectionBlocked):
+            journal.blocked(message.reason)
             self._slots.block()
-            return
+        else:
+            self._unblock()
+
+    def _unblock(self) -> None:
+        journal.blocked(None)
         self._slots.blocked = False
         self._start_held()
         self._slots.balance(self._settler.runs.values())

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from jobrunner import attempts, events
-from jobrunner.broker.connection import ConnectionBlocked, ConnectionDown, ConnectionUnblocked
+from jobrunner.broker.connection import ConnectionBlocked, ConnectionDown, ConnectionUnblocked, ConnectionUp
 from jobrunner.broker.consumer import ConsumerLost, ConsumerReady, Delivered
 from jobrunner.broker.control import Reply, Request
 from jobrunner.broker.publisher import Refused, Stored, Unknown
@@ -378,6 +378,22 @@ async def test_while_the_broker_is_blocked_nothing_new_starts() -> None:
         assert not one.pool.started
         one.worker.handle(ConnectionUnblocked("publish"))
         assert [work.id for _, work in one.pool.started] == [sealed.job.id]
+
+
+@on_a_loop
+async def test_an_alarm_ends_with_the_connection_that_it_was_told_on() -> None:
+    """RabbitMQ says so of an alarm that lasts on each connection, and never of one that was over before."""
+    async with bench() as one:
+        one.worker.handle(ConnectionBlocked("publish", "disk alarm"))
+        one.worker.handle(ConnectionDown("publish", 1, BrokerLost(address="h:1", reason="reset"), 0.5))
+        sealed = job()
+        deliver(one, sealed)
+        assert not one.pool.started
+        one.worker.handle(ConnectionUp("publish", 2))
+        assert [work.id for _, work in one.pool.started] == [sealed.job.id]
+        await asyncio.gather(*one.worker.slots._pausing.values())
+        one.worker.slots.balance(one.worker.runs.values())
+        assert one.wire[-1] == ("resume", 1)
 
 
 @on_a_loop
