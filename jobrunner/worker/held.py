@@ -1,18 +1,15 @@
-"""A job that waits, as the worker holds it that looks after it, and the routing keys of what it waits for."""
+"""A job that waits, as the worker holds it that looks after it."""
 
 from typing import Final
 
 import msgspec
 
-from jobrunner import events
-from jobrunner.broker import topology
 from jobrunner.broker.delivery import Delivery
 from jobrunner.broker.message import signature_of
 from jobrunner.config import BrokerUrl
 from jobrunner.envelope import Envelope, Job
 from jobrunner.signing import Refused
 from jobrunner.worker import admission
-from jobrunner.workflow import Subject
 
 _NO_POLICY: Final = admission.Policy(worker="")
 """Whatever the job is: whether it may run is for who gets it later."""
@@ -51,14 +48,3 @@ def slim(envelope: Envelope) -> Envelope:
         after=job.after,
     )
     return msgspec.structs.replace(envelope, job=slim, body=b"")
-
-
-RUN_KINDS: Final = frozenset({*events.TERMINAL, "queued", "sealed"})
-
-
-def keys_of(subject: Subject) -> list[str]:
-    """The routing keys of what is to be heard. One for each kind: a `*` there might lie outside of what may be read."""
-    kind, name = subject
-    if kind == "job":
-        return [f"{each}.*.{name}" for each in events.TERMINAL]
-    return [topology.event_key(each, name, "*") for each in sorted(RUN_KINDS)]

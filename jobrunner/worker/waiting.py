@@ -1,21 +1,16 @@
 """Jobs that wait for other jobs: one worker at a time holds them unacked, listens for the ends that they wait for, and
 settles each when it may run, or never will.
 
-It binds to those ends before it reads in the ledger what has happened before: nothing falls between. All that it knows
-can be found out again, so nothing is lost with it: the broker gives what it held to the next worker.
+All that it knows can be found out again, so nothing is lost with it: the broker gives what it held to the next worker.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from jobrunner import events
-from jobrunner.broker import topology
-from jobrunner.broker.catchup import CatchUp
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.delivery import Delivery
-from jobrunner.broker.stream import Record
 from jobrunner.broker.waiting import (
     SLOT,
     EndHeard,
@@ -31,17 +26,12 @@ from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Cancelled, Expired, Release, Renew, Verdict
 from jobrunner.retry import Limits
 from jobrunner.worker import admission, journal
-from jobrunner.worker.held import RUN_KINDS, Held, envelope_of, keys_of, slim
+from jobrunner.worker.awaited import Awaited, keys_of, runs_of
+from jobrunner.worker.held import Held, envelope_of, slim
 from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.tombstones import Tombstones
-from jobrunner.workflow import Book, Drop, Subject
-
-READS_OPEN: Final = 2
-"""Readings of the ledger at once; who comes meanwhile shares the next."""
-
-READ_AGAIN_S: Final = 5.0
-"""After a reading that was broken off."""
+from jobrunner.workflow import Drop
 
 LOOK_S: Final = 1.0
 """Between two looks for what has expired."""
@@ -68,17 +58,11 @@ class Waiting:
         self._connection = connection
         self._settler = settler
         self._tombstones = tombstones
-        self._post = post
         self._refuse = refuse
-        self._book = Book()
+        self._awaited = Awaited(connection, post)
         self._copies: dict[str, Key] = {}
         self._released: set[Key] = set()
-        self._words: dict[str, str] = {}  # encoded name of a run -> the name
-        self._reads: set[CatchUp] = set()
-        self._since: float | None = None
-        self._behind: set[str] = set()  # runs of which not all is known yet
-        self._next: set[str] = set()  # those of them that the next reading is for
-        self._not_before = self._looked = 0.0
+        self._looked = 0.0
         self._has_told = False
 
     def count(self) -> int:
@@ -91,9 +75,9 @@ class Waiting:
             case WaitingDelivered(delivery=delivery):
                 self._take(delivery)
             case EndHeard(body=body):
-                self._hear(body)
+                self._decide_all(self._awaited.hear(body))
             case LedgerRead(runs=runs):
-                self._caught_up(runs)
+                self._decide_all(self._awaited.caught_up(runs))
             case WaitingLost():
                 self._lose()
             case WaitingRefused(text=text):
@@ -131,8 +115,8 @@ class Waiting:
             self._settle(held, Release())
         else:
             self._copies[got.job.id] = got.key
-            self._listen(self._book.add(got.job.id, got.job.after), got.job.after)
-            self._decide(got.job.id)
+            self._listen(got.job.id, got.job.after)
+            self._decide_all([got.job.id])
 
     def _renew(self, envelope: Envelope, delivery: Delivery) -> None:
         """Put it at the end of its queue as a new message. Should this worker be killed over it, there are two, and the
@@ -165,81 +149,23 @@ class Waiting:
             return True
         return False
 
-    def _listen(self, fresh: list[Subject], after: After) -> None:
-        if not fresh:
-            # who came before listens already; but this one may know of something earlier
-            return
-        keys = [key for subject in fresh for key in keys_of(subject)]
-        runs = {name for kind, name in fresh if kind == "run"}
-        self._words |= {topology.encode_word(name): name for name in runs}
-        self._behind |= runs
-        self.port.listen(keys, partial(self._catch_up, after.since, runs))
-
-    def _catch_up(self, since_s: float, runs: set[str]) -> None:
-        """Read what has happened since then, now or together with others."""
-        self._next |= runs
-        self._since = since_s if self._since is None else min(self._since, since_s)
-        self._read_on()
-
-    def _read_on(self) -> None:
-        if self._since is None or len(self._reads) >= READS_OPEN or time.monotonic() < self._not_before:
-            return
-        since_s, self._since = self._since, None
-        runs, self._next = frozenset(self._next), set()
-
-        def done(is_whole: bool) -> None:
-            self._reads.discard(read)
-            if not is_whole:
-                self._next |= runs
-                self._not_before = time.monotonic() + READ_AGAIN_S
-                self._since = since_s if self._since is None else min(self._since, since_s)
-            self._read_on()
-
-        read = CatchUp(self._connection, since_s, self._found, lambda: self._post(LedgerRead(runs)), done)
-        self._reads.add(read)
-        read.start()
-
-    def _caught_up(self, runs: frozenset[str]) -> None:
-        """Before, what was seen could have been of an earlier time, such as of members that run again since."""
-        self._behind -= runs
-        for job_id in [one for one in self._copies if self._run_of(one) in runs]:
-            self._decide(job_id)
-
-    def _run_of(self, job_id: str) -> str | None:
-        after = self.held[self._copies[job_id]].envelope.job.after
-        return None if after is None else after.run
-
-    # --- ends are heard ---------------------------------------------------------------------------------------------
-
-    def _found(self, record: Record) -> None:
-        """A record of the ledger: from its key it is known whether somebody waits for it."""
-        kind, _, rest = record.key.partition(".")
-        word, _, job_id = rest.partition(".")
-        is_end = kind in events.TERMINAL and self._book.wants(("job", job_id))
-        if is_end or (word in self._words and kind in RUN_KINDS):
-            self._post(EndHeard(record.body))
-
-    def _hear(self, body: bytes) -> None:
-        try:
-            event = events.decode(body)
-        except (ValueError, RecursionError):
-            return
-        for job_id in self._book.take(event):
-            self._decide(job_id)
-
-    def _decide(self, job_id: str) -> None:
-        held = self.held[self._copies[job_id]]
-        if self._run_of(job_id) in self._behind:
-            return
-        match self._book.decide(job_id):
-            case Release() as release:
-                self._settle(held, release)
-            case Drop(reason=reason):
-                self._settle(held, Cancelled(reason=reason))
-            case None:
-                pass
+    def _listen(self, job_id: str, after: After) -> None:
+        fresh = self._awaited.add(job_id, after)
+        if fresh:  # else who came before listens already; but this one may know of something earlier
+            self.port.listen(keys_of(fresh), partial(self._awaited.catch_up, after.since, runs_of(fresh)))
 
     # --- jobs go ----------------------------------------------------------------------------------------------------
+
+    def _decide_all(self, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            held = self.held[self._copies[job_id]]
+            match self._awaited.decide(job_id):
+                case Release() as release:
+                    self._settle(held, release)
+                case Drop(reason=reason):
+                    self._settle(held, Cancelled(reason=reason))
+                case None:
+                    pass
 
     def _settle(self, held: Held, verdict: Verdict) -> None:
         """On the one way on which a job leaves a worker: its record is confirmed before its message is settled."""
@@ -262,11 +188,7 @@ class Waiting:
         del self.held[key]
         if self._copies.get(key[0]) == key:
             del self._copies[key[0]]
-            gone = self._book.remove(key[0])
-            for subject in gone:
-                self._words.pop(topology.encode_word(subject[1]), None)
-                self._behind.discard(subject[1])
-            self.port.unlisten([each for subject in gone for each in keys_of(subject)])
+            self.port.unlisten(keys_of(self._awaited.remove(key[0])))
 
     def cancel(self) -> None:
         """A cancel was heard."""
@@ -279,7 +201,7 @@ class Waiting:
         if now - self._looked < LOOK_S or not self.held:
             return
         self._looked = now
-        self._read_on()
+        self._awaited.read_on()
         clock = time.time()
         for held in list(self.held.values()):
             if (held.envelope.job.expires_at or clock) < clock:
@@ -287,14 +209,7 @@ class Waiting:
 
     def _lose(self) -> None:
         """All that was held comes again. What was released may not have been: so that is forgotten too."""
-        for read in self._reads:
-            read.close()
-        self._reads.clear()
         self.held.clear()
         self._copies.clear()
         self._released.clear()
-        self._words.clear()
-        self._behind.clear()
-        self._next.clear()
-        self._book = Book()
-        self._since = None
+        self._awaited.lose()
