@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 
-from jobrunner.mapping.items import FINAL, Ended, Item, Job, ended_alone, ended_within, parts_of
+from jobrunner.errors import JobrunnerError
+from jobrunner.mapping.items import FINAL, Ended, Item, Job, ended_alone, ended_within, never_queued, parts_of
 from jobrunner.mapping.line import Line
 from jobrunner.outcome import Part
 from jobrunner.watch import End
@@ -104,6 +105,10 @@ class Ends:
         """These will not run any more."""
         for item in items:
             self._line.ended(item, Ended(seq=item.seq, given=item.given, id=item.id, state="cancelled"))
+
+    def never_queued(self, item: Item, error: JobrunnerError) -> None:
+        """No job can be made of it."""
+        self._line.ended(item, never_queued(item, error.code, error.message))
 
     def withdraw(self, job_ids: Sequence[str]) -> list[Item]:
         """These jobs are not queued after all. Gives the items that they would have decided."""

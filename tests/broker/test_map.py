@@ -13,7 +13,7 @@ from jobrunner.client import Client
 from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError
-from jobrunner.mapping import engine
+from jobrunner.mapping import halting
 from jobrunner.mapping.engine import Mapper
 from jobrunner.mapping.halt import Halt
 from jobrunner.mapping.inputs import Input
@@ -212,7 +212,7 @@ def test_what_was_read_with_the_input_that_halts_is_not_queued(broker: TestBroke
 def test_what_was_being_queued_when_it_halted_is_cancelled_once_it_is_queued(
     broker: TestBroker, queue_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "CANCELLED_S", 0.1)
+    monkeypatch.setattr(halting, "CANCELLED_S", 0.1)
     happened: list[str] = []
     first_cancel = asyncio.Event()
 
