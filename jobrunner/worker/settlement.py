@@ -32,8 +32,9 @@ from jobrunner.outcome import (
 from jobrunner.retry import Limits
 from jobrunner.worker.admission import Unreadable
 
-TRACEBACK_HEADER_CHARS = 1500
-"""Of a dead letter's traceback, in its header: the event in the ledger has up to 16 KiB of it."""
+TRACEBACK_HEADER_CHARS, TRACEBACK_HEADER_BYTES = 1500, 3000
+"""Of a dead letter's traceback, in its header: the event in the ledger has up to 16 KiB of it. All headers must
+fit into 8 KiB, whatever the alphabet of the error, or the letter cannot be sent."""
 
 HAND_BACK_BY_COPY = 2
 """Returns of one delivery after which it is handed back as a new copy: up to RabbitMQ 4.2 each return counts toward
@@ -209,8 +210,9 @@ def _succeeded(run: Run, succeeded: outcome.Succeeded, now: float) -> events.Suc
 
 
 def wait_of(verdict: RunAgain) -> float:
-    """Seconds in the ladder: what a job has asked for, or a backoff with fewer hops."""
-    return verdict.delay_s if verdict.exact or not verdict.delay_s else topology.coarse(verdict.delay_s)
+    """Seconds in the ladder: what a job has asked for, or a backoff with fewer hops; no more than there is."""
+    delay_s = min(verdict.delay_s, topology.MAX_DELAY_S)
+    return delay_s if verdict.exact or not delay_s else topology.coarse(delay_s)
 
 
 def _again(run: Run, error: Error, delay_s: float, *, counted: bool, now: float) -> list[Message]:
@@ -264,7 +266,8 @@ def dead_letter_headers(error: Error, *, queue: str, worker: str, now: float) ->
         "jr-dead-at": int(now * 1000),
     }
     if error.traceback:
-        headers["jr-traceback"] = error.traceback[-TRACEBACK_HEADER_CHARS:]
+        end = error.traceback[-TRACEBACK_HEADER_CHARS:].encode()[-TRACEBACK_HEADER_BYTES:]
+        headers["jr-traceback"] = end.decode(errors="ignore")
     return headers
 
 

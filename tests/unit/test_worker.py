@@ -12,15 +12,17 @@ import msgspec
 import pytest
 
 from jobrunner import attempts, events
+from jobrunner.broker import topology
 from jobrunner.broker.connection import ConnectionBlocked, ConnectionDown, ConnectionUnblocked, ConnectionUp
 from jobrunner.broker.consumer import ConsumerLost, ConsumerReady, Delivered
 from jobrunner.broker.control import Reply, Request
+from jobrunner.broker.message import properties_of
 from jobrunner.broker.publisher import Refused, Stored, Unknown
-from jobrunner.envelope import Envelope, new_job, seal
+from jobrunner.envelope import Envelope, State, new_job, seal
 from jobrunner.errors import BrokerLost
 from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Finished, SlotReady
-from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, RetryAsked, Succeeded
+from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, RetryAsked, Succeeded, clip
 from jobrunner.registry import FunctionSpec
 from jobrunner.worker import inbox, settling, steering
 from jobrunner.worker.pauses import Pauses
@@ -302,6 +304,34 @@ async def test_a_dead_letter_carries_the_whole_story() -> None:
         dead = events.decode(event.body)
         assert isinstance(dead, events.Dead)
         assert (dead.error, dead.attempt, dead.ran) == (error, 1, RAN)
+
+
+@on_a_loop
+async def test_a_dead_letter_can_be_sent_whatever_the_alphabet_of_its_error() -> None:
+    """What has more than 8 KiB of headers cannot be sent, so the job would be neither dead nor run again."""
+    async with bench() as one:
+        submitted_by = msgspec.structs.replace(State(), submitted_by="\N{GRINNING FACE}" * 255, attempt=1)
+        signed = dict.fromkeys(("jr-kid", "jr-sig", "jr-state-kid", "jr-state-sig"), "x" * 128)
+        sealed = msgspec.structs.replace(job(max_attempts=1), state=submitted_by)
+        deliver(one, sealed)
+        one.worker.runs[sealed.key].envelope = msgspec.structs.replace(sealed, signature=signed)
+        text = "\N{GRINNING FACE}" * 2000
+        finish(one, sealed, Failed(error=Error(reason="error", message=clip(text), traceback=f"{text} end")))
+        headers = properties_of(one.publishes.seen[0]).headers or {}
+        assert str(headers["jr-traceback"]).endswith("\N{GRINNING FACE} end")
+
+
+@on_a_loop
+async def test_a_wait_beyond_the_ladder_is_its_longest() -> None:
+    """No header holds the time that it would have been."""
+    async with bench() as one:
+        with_route(one)
+        sealed = job()
+        deliver(one, sealed)
+        finish(one, sealed, RetryAsked(error=ERROR, after_s=1e300))
+        headers = properties_of(one.publishes.seen[0]).headers or {}
+        longest_ms = (time.time() + topology.MAX_DELAY_S) * 1000
+        assert longest_ms - 60_000 < int(headers["jr-not-before"]) < longest_ms + 1
 
 
 @on_a_loop
