@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pika import exceptions
 
@@ -13,16 +13,25 @@ from jobrunner.broker.declare import Missing, is_missing
 from jobrunner.broker.explain import explain
 from jobrunner.broker.message import is_believed
 
+if TYPE_CHECKING:
+    from pika.exchange_type import ExchangeType
+
 ARGUMENTS = {"x-queue-type": "classic", "x-max-length": 1000, "x-message-ttl": 60_000}
 WINDOW = 100
 
 AGAIN_S = 1.0
 """After the broker has ended the channel or the consumer."""
 
+FORBIDDEN = 403
+
+BIND_AGAIN_S = 15.0
+"""Between two binds of a queue that consumes. Nothing tells it that its bindings have gone with the exchange, which may
+have been made again since; a binding that is there stays as it is."""
+
 
 class Inbound:
     """An exclusive queue bound to the control exchange, opened again with each connection, and where somebody has
-    deleted it.
+    deleted it or the exchange.
     """
 
     def __init__(self, connection: Connection, keys: list[str], on_body: Callable[[bytes], None]) -> None:
@@ -31,6 +40,8 @@ class Inbound:
         self._on_body = on_body
         self._channel: AmqpChannel | None = None
         self._closed = False
+        self._queue = ""
+        self._create = False
         self._again: asyncio.TimerHandle | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection.attach(self)
@@ -52,24 +63,34 @@ class Inbound:
         self._channel = channel
         channel.add_on_cancel_callback(lambda _: channel.close() if channel.usable else None)
         channel.basic_qos(prefetch_count=WINDOW)
+        if self._create:
+            channel.exchange_declare(topology.CONTROL, cast("ExchangeType", "topic"), durable=True)
         channel.queue_declare("", exclusive=True, auto_delete=True, arguments=ARGUMENTS, callback=self._declared)
 
     def _declared(self, frame: Any) -> None:
-        channel, queue = self._channel, frame.method.queue
-        if channel is None:
+        self._queue = frame.method.queue
+        self._bind(self._consume)
+
+    def _bind(self, then: Callable[[Any], None]) -> None:
+        channel = self._channel
+        if channel is None or not channel.usable:
             return
         for key in self._keys[:-1]:
-            channel.queue_bind(queue, topology.CONTROL, routing_key=key)
-        last = self._keys[-1]
-        channel.queue_bind(queue, topology.CONTROL, routing_key=last, callback=lambda _: self._consume(queue))
+            channel.queue_bind(self._queue, topology.CONTROL, routing_key=key)
+        channel.queue_bind(self._queue, topology.CONTROL, routing_key=self._keys[-1], callback=then)
 
-    def _consume(self, queue: str) -> None:
+    def _consume(self, _frame: Any) -> None:
         if self._channel is not None:
-            self._channel.basic_consume(queue, self._deliver, callback=self._consuming)
+            self._channel.basic_consume(self._queue, self._deliver, callback=self._consuming)
 
     def _consuming(self, _frame: Any) -> None:
         if not self.ready.done():
             self.ready.set_result(None)
+        self._bind_later(_frame)
+
+    def _bind_later(self, _frame: Any) -> None:
+        if self._channel is not None:
+            self._again = asyncio.get_running_loop().call_later(BIND_AGAIN_S, self._bind, self._bind_later)
 
     def _deliver(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         channel.basic_ack(method.delivery_tag)
@@ -79,14 +100,17 @@ class Inbound:
 
     def _on_close(self, reason: Exception) -> None:
         self._channel = None
-        if self.ready.done():
-            if not self._closed and self._connection.is_open and isinstance(reason, exceptions.ChannelClosed):
-                self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._reopen)
-            return
-        if is_missing(reason):
-            self.ready.set_exception(Missing(str(getattr(reason, "reply_text", ""))))
-        else:
-            self.ready.set_exception(explain(reason, self._connection.url, self._connection.connect_timeout_s))
+        if self._again is not None:
+            self._again.cancel()
+        if not self.ready.done():
+            missing = Missing(str(getattr(reason, "reply_text", "")))
+            url, timeout_s = self._connection.url, self._connection.connect_timeout_s
+            self.ready.set_exception(missing if is_missing(reason) else explain(reason, url, timeout_s))
+        if not self._closed and self._connection.is_open and isinstance(reason, exceptions.ChannelClosed):
+            # who may not bind, or not create the exchange, is not to fill the broker's log
+            again_s = BIND_AGAIN_S if self._create or getattr(reason, "reply_code", 0) == FORBIDDEN else AGAIN_S
+            self._create = is_missing(reason)
+            self._again = asyncio.get_running_loop().call_later(again_s, self._reopen)
 
     def _reopen(self) -> None:
         if self._connection.is_open:

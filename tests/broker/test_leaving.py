@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobrunner import events
-from jobrunner.broker import declare, topology
+from jobrunner.broker import declare, inbound, topology
 from jobrunner.broker.connection import Connection, ConnectionUp
 from jobrunner.broker.control import ControlPort, Request, request_message
 from jobrunner.broker.publisher import STORED, event_message, job_message
@@ -18,7 +18,7 @@ from jobrunner.broker.waiting import WaitingDelivered, WaitingLost, WaitingPort
 from jobrunner.config import parse_url
 from jobrunner.envelope import After, new_job, seal
 from jobrunner.worker.tombstones import Tombstones
-from tests.broker.lab import Lab, in_loop, lab
+from tests.broker.lab import Lab, in_loop, lab, on_channel
 from tests.support.broker import TestBroker
 from tests.support.eventually import eventually_async
 from tests.support.proxy import Proxy
@@ -180,4 +180,29 @@ async def test_a_worker_hears_again_after_somebody_has_deleted_the_queue_of_its_
             assert heard
 
         await eventually_async(hears, timeout_s=20)
+        port.close()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "made again"])
+@in_loop
+async def test_a_worker_hears_again_after_somebody_has_deleted_the_exchange_of_its_ear(
+    make_vhost: Callable[..., str], monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    monkeypatch.setattr(inbound, "BIND_AGAIN_S", 0.2)
+    heard: list[Request] = []
+    async with lab(make_vhost(quorum=True)) as made:
+        connection = await with_all(made)
+        port = ControlPort(connection, ["all"], heard.append)
+        await port._inbound.ready
+        await on_channel(connection, lambda channel, done: channel.exchange_delete(topology.CONTROL, callback=done))
+        if again:
+            await declare.declare(connection, topology.startup())
+        publisher = await made.publisher()
+
+        async def hears() -> None:
+            await publisher.publish_confirmed(request_message("all", Request(verb="ping", nonce="n", at=time.time())))
+            assert heard
+
+        await eventually_async(hears, timeout_s=20)
+        assert connection.epoch == 1
         port.close()
