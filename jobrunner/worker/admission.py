@@ -200,17 +200,18 @@ def _has_waited(headers: Mapping[str, object]) -> bool:
 def _poison(envelope: Envelope, received: Received, returned: int) -> Verdict | None:
     """A job whose worker died under it, again and again. It is not running here: that was asked before.
 
-    returned: deliveries that were lost with a connection or taken back after the ack timeout, by workers that live and
-    tell it. They count as deliveries, but nobody died of them.
+    returned: deliveries that were handed back, lost with a connection or taken back after the ack timeout, by workers
+    that live and tell it. They count as deliveries, but nobody died of them.
 
-    Quorum queues count deliveries; a classic queue only says `redelivered`, so the count travels in `jr-crashes`.
+    Quorum queues count deliveries; a classic queue only says `redelivered`, so the count travels in `jr-crashes`. There
+    `returned` is whether this very delivery follows from a return in good order.
     """
     if not received.redelivered:
         return None
     if received.delivery_count is not None:
         deaths = received.delivery_count - returned
         return _poisoned(deaths) if deaths >= POISON_DELIVERIES else None
-    return worker_died(envelope)
+    return None if returned else worker_died(envelope)
 
 
 def worker_died(envelope: Envelope) -> Verdict:

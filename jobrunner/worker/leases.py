@@ -272,11 +272,11 @@ class Leases:
             self._close(question, Finding.FREE)
 
     def lived_through(self, run: Run) -> int:
-        """How many of the deliveries of a run that nobody has were lost by workers that live, or cannot have been lost
-        by dead ones.
-        """
-        count = run.delivery.delivery_count or 0
-        lost = self._company.lost(run.key) + self._settler.returned.get(run.key, 0)
+        """How many of the deliveries of a run that nobody has have killed no worker, as far as is known."""
+        count, handed_back = run.delivery.delivery_count, self._returns.excuse(run.key, run.delivery)
+        if count is None:
+            return handed_back
+        lost = self._company.lost(run.key) + self._settler.returned.get(run.key, 0) + handed_back
         deaths = self._company.most_deaths(run.envelope.job.iat, self._members)
         return lost if deaths is None else max(lost, count - deaths)
 

@@ -43,18 +43,27 @@ class Returns:
     """The runs that were handed back in good order, here or elsewhere: they are nobody's."""
 
     def __init__(self) -> None:
-        self._counts: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._known: OrderedDict[tuple[str, int], tuple[int, int]] = OrderedDict()
 
     def note(self, key: tuple[str, int], count: int) -> None:
         """count: of the message's returns, as its next delivery will tell it."""
-        self._counts[key] = count
-        if len(self._counts) > RETURNED_KEYS:
-            self._counts.popitem(last=False)
+        last, times = self._known.get(key, (0, 0))
+        self._known[key] = (count, times + (count != last))
+        if len(self._known) > RETURNED_KEYS:
+            self._known.popitem(last=False)
 
     def know(self, key: tuple[str, int]) -> bool:
         """Whether that run was handed back."""
-        return key in self._counts
+        return key in self._known
 
     def explain(self, key: tuple[str, int], delivery: Delivery) -> bool:
         """Whether it is this very return that has brought the delivery. Classic queues do not count: it may not be."""
-        return delivery.delivery_count is not None and self._counts.get(key) == delivery.delivery_count
+        return delivery.delivery_count is not None and self._known.get(key, (0, 0))[0] == delivery.delivery_count
+
+    def excuse(self, key: tuple[str, int], delivery: Delivery) -> int:
+        """How many deliveries of that message have ended so. Of a classic queue, which does not count them, one for
+        each return that is known of, and once: otherwise a job that kills its workers would be excused for ever.
+        """
+        if delivery.redelivered and delivery.delivery_count is None:
+            return int(self._known.pop(key, None) is not None)
+        return self._known.get(key, (0, 0))[1]

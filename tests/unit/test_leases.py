@@ -530,6 +530,41 @@ def dead_letters(one: Bench) -> int:
 
 
 @on_a_loop
+async def test_returns_in_good_order_do_not_make_a_job_poison() -> None:
+    """Up to RabbitMQ 4.2 each counts as a delivery, also that of what came too late for its slot."""
+    async with team(2) as two:
+        late, other = two.ready().workers
+        sealed = old_job()
+        late.worker.handle(HandedBack(late.delivery(sealed)))
+        for count in range(1, 6):
+            late.worker.handle(HandedBack(late.delivery(sealed, redelivered=True, delivery_count=count)))
+        two.talk()
+        again(other, sealed, count=6)
+        assert (runs(other), dead_letters(other)) == (1, 0)
+
+
+@on_a_loop
+async def test_on_a_classic_queue_a_return_in_good_order_excuses_one_delivery() -> None:
+    async with team(2) as two:
+        busy, other = two.ready().workers
+        deliver(busy, a_job())
+        sealed, channel = a_job(), Standing()
+        deliver(busy, sealed)
+        busy.worker.runs[sealed.key].started -= PATIENCE_S
+        busy.worker.handle(inbox.Tick(0.0))
+        two.talk()
+        deliver(other, a_job())
+        deliver(other, sealed, redelivered=True, channel=channel)
+        two.wait(PATIENCE_S + 1)
+        assert sealed.key in other.worker.slots.held
+        lost(other, channel)
+        deliver(other, sealed, redelivered=True)
+        two.wait(2 * PATIENCE_S)
+        copies = [message for message in other.publishes.seen if message.type == "jobrunner.job"]
+        assert [(one.message_id, one.headers["jr-crashes"]) for one in copies] == [(sealed.job.id, 1)]
+
+
+@on_a_loop
 async def test_a_job_whose_workers_died_is_poison_whoever_else_lives() -> None:
     async with team(2) as two:
         _, other = two.ready().workers
