@@ -15,6 +15,7 @@ from jobrunner.broker.declare import Missing
 from jobrunner.broker.stream import Record, StreamReader
 from jobrunner.envelope import Envelope
 from jobrunner.errors import BrokerLost, PermissionRefused
+from jobrunner.worker.cancelled import CancelledJobs
 from jobrunner.worker.settlement import CancelNote
 
 QUIET_S = 0.15
@@ -39,7 +40,7 @@ class Tombstones:
         self._connection = connection
         self._on_cancel = on_cancel
         self._on_pause = on_pause
-        self._jobs: dict[str, tuple[int, CancelNote]] = {}
+        self._jobs = CancelledJobs()
         self._runs: dict[str, tuple[float, CancelNote]] = {}
         self._next: int | str = "first"
         self._reader: StreamReader | None = None
@@ -59,9 +60,8 @@ class Tombstones:
         A job that was retried by hand after its cancel has a higher chain and starts.
         """
         state = envelope.state
-        found = self._jobs.get(envelope.job.id)
-        if found is not None and state.chain <= found[0]:
-            return found[1]
+        if (note := self._jobs.find(envelope.job.id, state.chain)) is not None:
+            return note
         run = self._runs.get(envelope.job.run) if envelope.job.run else None
         if run is not None and envelope.job.iat <= run[0] and not state.chain:
             return run[1]
@@ -106,8 +106,7 @@ class Tombstones:
     def add(self, event: events.Cancel) -> None:
         """Note a cancel, from the stream or told directly: whichever comes first."""
         note = CancelNote(event.reason, event.by)
-        for job_id, chain in event.jobs.items():
-            self._jobs[job_id] = (max(chain, self._jobs.get(job_id, (0, note))[0]), note)
+        self._jobs.add(event.jobs, note)
         if event.run is not None:
             self._runs[event.run] = (event.at, note)
         if self._all_read is None or self._all_read.done():
