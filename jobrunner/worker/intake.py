@@ -6,7 +6,7 @@ import time
 from jobrunner.broker.consumer import Delivery
 from jobrunner.envelope import Envelope, Job, State
 from jobrunner.failpoint import failpoint
-from jobrunner.outcome import Cancelled, Dead, Defer
+from jobrunner.outcome import Cancelled, Dead, Defer, HandBack
 from jobrunner.retry import Limits, limits_of
 from jobrunner.worker import admission, journal, settlement
 from jobrunner.worker.admission import Policy, Unreadable
@@ -98,6 +98,9 @@ class Intake:
             self._settler.settle(run, verdict)
             return
         run.started = time.monotonic()
+        if run.delivery.queue not in self._slots.queues:  # paused since it was delivered, or while it was asked for
+            self._settler.settle(run, HandBack())
+            return
         self._slots.held[run.key] = run
 
     def _same_foreign(self, got: Envelope, delivery: Delivery) -> Run | None:

@@ -54,6 +54,8 @@ class Outages:
             if run.delivery.slot != lost.slot or run.delivery.is_current:
                 continue
             self._settler.note_returned(run)
+            if _has_another(run):
+                continue
             if run.key in self._slots.held or run.key in self._leases.open:
                 self._forget(run)
             elif run.child is not None and self._slots.busy.get(run.child) is run:
@@ -84,3 +86,13 @@ class Outages:
         self._slots.blocked = False
         self._start_held()
         self._slots.balance(self._settler.runs.values())
+
+
+def _has_another(run: Run) -> bool:
+    """Whether the queue held it twice, and a delivery of it stands: that is the one from now on."""
+    standing = next((twin for twin in run.twins if twin.is_current), None)
+    if standing is None:
+        return False
+    run.twins = [twin for twin in (*run.twins, run.delivery) if twin is not standing]
+    run.delivery = standing
+    return True

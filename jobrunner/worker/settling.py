@@ -237,7 +237,7 @@ class Settler:
         if isinstance(run.verdict, Defer):
             return  # this run goes on elsewhere
         self.remember(run.key)
-        if not acked[0]:
+        if not all(acked):
             self.on_left(run)
 
     def remember(self, key: tuple[str, int]) -> None:

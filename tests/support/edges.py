@@ -147,7 +147,7 @@ class Bench:
             body=sealed.body,
             message_id=sealed.job.id,
             headers=sealed.state.headers(),
-            queue="task_queue",
+            queue=self.worker.settings.queues[0],
             channel=channel or Standing(),
             **facts,
         )

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobrunner.broker.consumer import Delivered, HandedBack
+from jobrunner import events
+from jobrunner.broker.consumer import ConsumerLost, Delivered, HandedBack
 from jobrunner.broker.control import CONTROL_TYPE, Reply, Request, RunningJob
 from jobrunner.envelope import Envelope, State, new_job, seal, state_of
 from jobrunner.execution.pool import Finished, SlotReady
@@ -499,6 +500,43 @@ async def test_both_messages_of_one_run_are_acked_with_it() -> None:
         first, second = deliver(worker, sealed), again(worker, sealed)
         finish(worker, sealed, Succeeded())
         assert {("ack", first.tag), ("ack", second.tag)} <= set(worker.wire)
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+@on_a_loop
+async def test_of_two_messages_of_one_run_one_is_enough_and_whoever_gets_the_lost_one_is_told(*, is_busy: bool) -> None:
+    async with team(2) as two:
+        one, other = two.ready().workers
+        if is_busy:
+            deliver(one, a_job())
+        sealed, channel = a_job(), Standing()
+        standing = deliver(one, sealed)
+        deliver(one, sealed, slot=1, channel=channel)
+        channel.usable = False
+        one.worker.handle(ConsumerLost(1, "task_queue", None, missing=False))
+        assert one.worker.runs[sealed.key].delivery is standing
+        one.worker.slots.ready.add(0)
+        one.worker.start_held()
+        finish(one, sealed, Succeeded())
+        assert ("ack", standing.tag) in one.wire
+        two.talk()
+        again(other, sealed)
+        assert runs(other) == 0
+
+
+@on_a_loop
+async def test_a_job_that_is_asked_for_while_its_queue_is_paused_goes_back() -> None:
+    async with team(2) as two:
+        one, other = two.ready().workers
+        two.deaf = {0}
+        delivery = again(other, a_job())
+        other.worker.pauses.take(events.Pause(at=time.time(), queue="task_queue"))
+        other.worker.listen()
+        two.wait(PATIENCE_S + 1)
+        await asyncio.gather(*other.worker.slots._pausing.values())
+        await asyncio.sleep(0)
+        assert other.wire[-1] == ("nack", delivery.tag)
+        assert runs(one, other) == 0
 
 
 @on_a_loop
