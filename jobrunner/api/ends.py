@@ -33,46 +33,61 @@ SHORT = 8
 
 PREFIX = 4
 
+_Watcher = tuple[Callable[[], None], asyncio.AbstractEventLoop | None]
+
 _ENDS = events.Succeeded | events.Dead | events.Cancelled | events.Expired
 
 
 class Ticket:
     """A job that somebody may wait for. end: how it ended, once that is known; read from any thread.
 
-    Nothing keeps it but who waits: when the last handle goes, its result is dropped as it comes. run: None for that of
-    the client. chain: of a job that was retried by hand the ends of earlier chains are old.
+    Nothing keeps it but who waits: when the last handle goes, its result is dropped as it comes. run: its own; None
+    where jobs run inline. chain: of a job that was retried by hand the ends of earlier chains are old. heard: keeps its
+    run heard, of each client that waits for it.
+
+    Several clients may wait for one ticket, each on its own loop, and any of them may be the first to learn of the end.
     """
 
     __slots__ = ("__weakref__", "_watchers", "at_s", "chain", "end", "heard", "id", "run")
 
     def __init__(self, job_id: str, run: str | None = None) -> None:
         self.id = job_id
-        self.run = run  # None: the client's
-        self.heard: Heard | None = None
+        self.run = run
+        self.heard: tuple[Heard, ...] = ()
         self.at_s = time.time()
         self.chain = 0
         self.end: End | None = None
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: list[_Watcher] = []
 
     def settle(self, end: End) -> None:
-        """It has ended. From the loop."""
+        """It has ended. From the loop of any client."""
         if self.end is None:
             self.end = end
-            watchers, self._watchers = self._watchers, []
-            for watcher in watchers:
-                watcher()
+            self._tell()
 
     def when_ended(self, watcher: Callable[[], None]) -> None:
-        """Call `watcher` from the loop once it has ended; at once if it has."""
+        """Call `watcher` from this loop once it has ended; at once if it has."""
+        self._watchers.append((watcher, _this_loop()))
         if self.end is not None:
-            watcher()
-        else:
-            self._watchers.append(watcher)
+            self._tell()
 
     def forget(self, watcher: Callable[[], None]) -> None:
         """The opposite of when_ended."""
-        if watcher in self._watchers:
-            self._watchers.remove(watcher)
+        with contextlib.suppress(ValueError):
+            self._watchers.remove((watcher, _this_loop()))
+
+    def _tell(self) -> None:
+        """Tell each once, whoever else does the same now: taking one out of a list is one step."""
+        while True:
+            try:
+                watcher, loop = self._watchers.pop(0)
+            except IndexError:
+                return
+            if loop is None or loop is _this_loop():
+                watcher()
+            else:
+                with contextlib.suppress(RuntimeError):  # its loop is closed, and nobody waits there
+                    loop.call_soon_threadsafe(watcher)
 
     async def ended(self, timeout_s: float | None = None) -> End:
         """The end, waited for. Raises: WaitTimeout after `timeout_s` seconds; None waits for ever."""
@@ -117,8 +132,8 @@ class Ends:
 
     def expect(self, job_id: str, heard: Heard | None = None, run: str | None = None) -> Ticket:
         """The ticket of a job that is going to be queued, or that is still waited for. heard: of that run."""
-        ticket = self._tickets.setdefault(job_id, Ticket(job_id, run))
-        ticket.heard = heard
+        ticket = self._tickets.setdefault(job_id, Ticket(job_id, run or self._run))
+        ticket.heard = () if heard is None else (heard,)
         return ticket
 
     async def hear(self, run: str | None) -> Heard | None:
@@ -160,14 +175,14 @@ class Ends:
             self._is_open = True
 
     async def listen(self, tickets: Iterable[Ticket]) -> None:
-        """See to it that the ends of these are noticed: also of what was queued before anybody listened, or before this
-        process was forked. Raises: the broker's errors.
+        """See to it that the ends of these are noticed: also of what was queued before anybody listened, before this
+        process was forked, or by another client. Raises: the broker's errors.
         """
         strange = [ticket for ticket in tickets if ticket.end is None and self._tickets.get(ticket.id) is not ticket]
         for ticket in strange:
             self._tickets[ticket.id] = ticket
-            if ticket.run is not None:
-                ticket.heard = await self.hear(ticket.run)
+            if ticket.run != self._run and (heard := await self.hear(ticket.run)) is not None:
+                ticket.heard = (*ticket.heard, heard)
         if not self._is_open:
             await self.open()
         elif strange:
@@ -208,6 +223,13 @@ class Ends:
             del self._tickets[event.id]
             ticket.chain = event.chain
             ticket.settle(end_of(event))
+
+
+def _this_loop() -> asyncio.AbstractEventLoop | None:
+    """None where jobs run inline."""
+    with contextlib.suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None
 
 
 def _keys(run: str) -> list[str]:

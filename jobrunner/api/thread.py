@@ -20,6 +20,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="jobrunner client", daemon=True)
         self._thread.start()
 
@@ -44,11 +45,17 @@ class LoopThread:
 
     def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Begin it; from any thread. Raises: RuntimeError after `stop`."""
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self.loop)
-        except RuntimeError as exc:
+        future: Future[T] | None = None
+        if not self._is_stopped:
+            with contextlib.suppress(RuntimeError):  # it has closed since
+                future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        if future is None:
             work.close()
-            raise RuntimeError("this client is closed") from exc
+        elif not self._is_stopped:
+            return future
+        else:
+            future.cancel()  # a loop that has stopped, and is not closed yet, may never begin it
+        raise RuntimeError("this client is closed")
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What it gives, waited for. Raises: what it raises; RuntimeError on this very thread."""
@@ -63,7 +70,9 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the thread. What still runs on it is cancelled."""
+        self._is_stopped = True  # first: what was begun before is cancelled with the rest
         if self._thread.is_alive():
-            self.loop.call_soon_threadsafe(self.loop.stop)
+            with contextlib.suppress(RuntimeError):  # another has stopped it, and it has just closed
+                self.loop.call_soon_threadsafe(self.loop.stop)
             if not self.is_current:
                 self._thread.join(STOP_S)

@@ -181,7 +181,11 @@ class Asker:
         self._inbound = Inbound(connection, [f"reply.{self._nonce}"], self._take)
 
     async def __aenter__(self) -> Self:
-        await self._inbound.ready
+        try:
+            await self._inbound.ready
+        except BaseException:
+            self._inbound.close()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

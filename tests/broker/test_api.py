@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner import Call, Client, JobCancelled, JobFailed, JobHandle, JobrunnerExecutor, WaitTimeout, call
+from jobrunner.broker import catchup
 from jobrunner.errors import BrokerError, MessageTooLarge, NotAllQueued, NotFound
 from tests.support.broker import TestBroker
 from tests.support.command import Commands
@@ -198,6 +199,24 @@ def test_waiting_for_several(client: Client, tmp_path: Path) -> None:
     with pytest.raises(WaitTimeout, match="1 job"):
         list(client.as_completed([late], timeout=0.1))
     late.cancel()
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["open", "closed"])
+def test_a_client_waits_for_the_handles_of_another(
+    client: Client, broker: TestBroker, tmp_path: Path, is_closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catchup, "LINGER_S", 0.0)
+    gate = tmp_path / "gate"
+    with Client(broker.url) as queueing, client.group() as group:
+        held = queueing.options(queue=QUEUE).enqueue("tasks:until", str(tmp_path / "w"), str(gate))
+        grouped = group.enqueue("tasks:until", str(tmp_path / "w"), str(gate))
+        with Client(broker.url) as waiting:
+            assert waiting.wait([held, grouped], timeout=0.1).waiting == [held, grouped]
+            if is_closed:
+                queueing.close()
+            threading.Timer(1.0, gate.touch).start()
+            assert waiting.wait([held, grouped], timeout=20).waiting == []
+            assert [held.result(60), grouped.result(60)] == ["opened"] * 2
 
 
 def test_any_job_can_be_asked_for_by_its_id(client: Client, broker: TestBroker, tmp_path: Path) -> None:
