@@ -20,7 +20,7 @@ FIRST_S: Final = 15.0
 """The first record of a ledger whose broker has just started may take so long."""
 
 SILENT_S: Final = 5.0
-"""No record for so long: there are no more."""
+"""No record for so long, and the broker answers: there are no more."""
 
 
 class CatchUp:
@@ -46,7 +46,7 @@ class CatchUp:
         self._target: int | None = None
         self._last = StreamReader(connection, topology.LEDGER, self._found_last, self._broken)
         self._reader = StreamReader(connection, topology.LEDGER, self._read, self._broken)
-        self._is_reading = self._lingers = False
+        self._is_reading = self._has_begun = self._lingers = False
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -74,6 +74,7 @@ class CatchUp:
 
     def _begin(self) -> None:
         self._last.close()
+        self._has_begun = True
         try:
             self._reader.start(datetime.fromtimestamp(max(0.0, self._since_s - EARLIER_S), UTC))
         except BrokerLost:
@@ -95,7 +96,19 @@ class CatchUp:
     def _expect(self, within_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(within_s, self._done, True)
+        self._timer = asyncio.get_running_loop().call_later(within_s, self._silent)
+
+    def _silent(self) -> None:
+        """A broker that stands still for a while is silent too: so it is asked, and has told all before it answers."""
+        asked_at = self._timer
+
+        def answered() -> None:
+            if self._timer is asked_at:  # nothing has come since
+                self._done(True)
+
+        reader = self._reader if self._has_begun else self._last
+        if not reader.probe(answered):
+            self._done(False)
 
     def _broken(self, reason: Exception) -> None:
         """No ledger, or no right to read it, or a channel that was closed."""

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from jobrunner import events
-from jobrunner.broker import declare, inbound, topology
+from jobrunner.broker import catchup, declare, inbound, topology
+from jobrunner.broker.catchup import CatchUp
 from jobrunner.broker.connection import Connection, ConnectionUp
 from jobrunner.broker.control import ControlPort, Request, request_message
 from jobrunner.broker.publisher import STORED, event_message, job_message
-from jobrunner.broker.stream import StreamReader
+from jobrunner.broker.stream import Record, StreamReader
 from jobrunner.broker.subscription import Subscription
 from jobrunner.broker.waiting import WaitingDelivered, WaitingLost, WaitingPort
 from jobrunner.config import parse_url
-from jobrunner.envelope import After, new_job, seal
+from jobrunner.envelope import After, new_id, new_job, seal
 from jobrunner.worker.tombstones import Tombstones
 from tests.broker.lab import Lab, in_loop, lab, on_channel
 from tests.support.broker import TestBroker
@@ -206,3 +207,57 @@ async def test_a_worker_hears_again_after_somebody_has_deleted_the_exchange_of_i
         await eventually_async(hears, timeout_s=20)
         assert connection.epoch == 1
         port.close()
+
+
+@pytest.mark.parametrize("is_attached", [False, True])
+@in_loop
+async def test_the_silence_of_a_broker_that_stands_still_is_not_the_end_of_the_ledger(
+    broker: TestBroker, monkeypatch: pytest.MonkeyPatch, *, is_attached: bool
+) -> None:
+    """A job whose other has ended would wait for ever: nobody would look for that end again."""
+    monkeypatch.setattr(catchup, "SILENT_S", 0.2)
+    monkeypatch.setattr(catchup, "LINGER_S", 0.2)
+    async with Proxy(broker.url) as proxy, lab(broker.url) as made:
+        await with_all(made)
+        publisher = await made.publisher()
+        since_s, job_id = time.time(), new_id()
+        expired = event_message(events.Expired(at=since_s, id=job_id, expires_at=since_s))
+        assert await publisher.publish_confirmed(expired) == STORED
+        connection = await made.connect(url=proxy.url)
+        found: list[str] = []
+        reached: list[bool] = []
+        ends: list[bool] = []
+
+        def stalled(consume: Callable[[Any], None]) -> Callable[[Any], None]:
+            def then(channel: Any) -> None:
+                consume(channel)
+                proxy.stall("down")
+
+            return then
+
+        async def ended() -> None:
+            assert ends
+
+        async def silence_is_over() -> None:
+            assert ends or (read._timer is not None and read._timer.when() < asyncio.get_running_loop().time())
+
+        def begun(begin: Callable[[], None]) -> Callable[[], None]:
+            def then() -> None:
+                begin()
+                if not is_attached:
+                    proxy.stall("down")
+
+            return then
+
+        def note(record: Record) -> None:
+            found.append(record.key.rpartition(".")[2])
+
+        read = CatchUp(connection, since_s, note, lambda: reached.append(job_id in found), ends.append)
+        read._begin = begun(read._begin)  # type: ignore[method-assign]
+        read._reader._consume = stalled(read._reader._consume)  # type: ignore[method-assign]
+        read.start()
+        await eventually_async(silence_is_over)
+        proxy.flow()
+        await eventually_async(ended)
+        assert ends == [is_attached]
+        assert reached == [True] * is_attached
