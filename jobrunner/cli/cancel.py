@@ -57,12 +57,12 @@ def cancel(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:
     """
     import asyncio
 
-    from jobrunner.cli.selecting import ids_from_stdin
+    from jobrunner.cli.fixing import typed
     from jobrunner.cli.viewing import opened
 
-    typed = ids_from_stdin(words)
+    chosen = typed(words)
     with opened(shared) as store:
-        return asyncio.run(_cancel(shared, store, typed, options))
+        return asyncio.run(_cancel(shared, store, chosen, options))
 
 
 async def _cancel(shared: Shared, store: "Store", words: Sequence[str], options: dict[str, Any]) -> int:

@@ -139,8 +139,10 @@ def purge(shared: Shared, words: tuple[str, ...], *, dry_run: bool, yes: bool) -
     """
     import asyncio
 
+    from jobrunner.cli.fixing import refuse_none
     from jobrunner.cli.viewing import opened
 
+    refuse_none(words)
     with opened(shared) as store:
         return asyncio.run(_purge(shared, store, words, dry_run=dry_run, yes=yes))
 

@@ -32,16 +32,31 @@ def are_ids(words: Sequence[str]) -> bool:
     return all(is_id_word(word) for word in words)
 
 
-def chosen(store: "Store", words: Sequence[str], states: Sequence[str]) -> list["JobRow"]:
-    """The jobs of these words, oldest first: of ids whatever their state, of filters those in one of `states`.
-
-    Raises: UsageError without a word; NotFound, AmbiguousId, the usage errors of filters.
-    """
-    from jobrunner.cli.selecting import parsed, some_jobs
+def refuse_none(words: Sequence[str]) -> None:
+    """Raises: UsageError without a word."""
     from jobrunner.errors import UsageError
 
     if not words:
         raise UsageError(message="Which jobs?", hint="an id, or a filter, be it 'all'")
+
+
+def typed(words: Sequence[str]) -> list[str]:
+    """The words, with `-` replaced by the ids on stdin, which may be none. Raises: UsageError without a word."""
+    from jobrunner.cli.selecting import ids_from_stdin
+
+    refuse_none(words)
+    return ids_from_stdin(words)
+
+
+def chosen(store: "Store", words: Sequence[str], states: Sequence[str]) -> list["JobRow"]:
+    """The jobs of these words, oldest first: of ids whatever their state, of filters those in one of `states`.
+
+    None without a word, as of an empty stdin. Raises: NotFound, AmbiguousId, the usage errors of filters.
+    """
+    from jobrunner.cli.selecting import parsed, some_jobs
+
+    if not words:
+        return []
     if are_ids(words):
         return some_jobs(store, words, default="all")
     where = parsed([*words, f"state:{','.join(states)}"], default="all")

@@ -37,8 +37,9 @@ commas are alternatives.
   error:TimeoutError        the class of the error
   cause:3f2a                a group of failures with one cause
   exit:137                  the exit code of a command
-  reason:timeout            exit error permanent cannot_start crash timeout bad_result not_allowed unsigned malformed
-                            too_large poison unknown_function
+  reason:timeout            exit error permanent cannot_start crash timeout bad_arguments bad_result not_allowed
+                            unsigned bad_signature signature_expired malformed too_large oom poison unknown_function
+                            version
   since:2h before:2026-11-20   created after, before
   slower:30s                ran longer than that, or has been running for longer
   not:queue:low             the opposite of a word

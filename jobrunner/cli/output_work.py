@@ -107,6 +107,10 @@ class Output:
             self._printer.finish(row.id)
 
     def _say_nothing(self, rows: Sequence[JobRow]) -> None:
+        if any(list(Unfold(row.id).past(self._store.attempts(row.id), self._store.logs(row.id))) for row in rows):
+            name = rows[0].short_id if len(rows) == 1 else "They"
+            self._shared.talk(f"{name} wrote nothing that these options select.")
+            return
         if len(rows) != 1:
             self._shared.talk("They wrote nothing.")
             return

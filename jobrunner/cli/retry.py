@@ -42,17 +42,17 @@ def retry(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:
     """
     import asyncio
 
+    from jobrunner.cli.fixing import typed
     from jobrunner.cli.retry_report import Report
-    from jobrunner.cli.selecting import ids_from_stdin
     from jobrunner.cli.viewing import opened
     from jobrunner.fixing.changes import parse_changes
 
     changes = parse_changes(options["set"])
-    typed = ids_from_stdin(words)
+    chosen = typed(words)
     report = Report(shared, options["delay"] or 0.0)
     with opened(shared) as store:
         try:
-            return asyncio.run(_retry(shared, store, typed, report, options | {"changes": changes}))
+            return asyncio.run(_retry(shared, store, chosen, report, options | {"changes": changes}))
         except KeyboardInterrupt as exc:
             exc.args = (f"Stopped: {report.queued:,} queued again.",)
             raise

@@ -32,7 +32,7 @@ def one_job(store: "Store", word: str | None) -> "JobRow":
     if word is not None and is_id_word(word):
         job_id = store.resolve(word)
     else:
-        rows = store.jobs(parsed([word or "last"], default="last"), limit=2)
+        rows = store.jobs(parsed(["last" if word is None else word], default="last"), limit=2)
         if not rows and word in (None, "last"):
             raise NotFound(message=NONE_OF_YOURS, hint="jobrunner list")
         if len(rows) != 1:

@@ -48,9 +48,13 @@ def wait(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:
     from jobrunner.cli.viewing import opened
 
     waiting = _Waiting(shared, options)
+    typed = ids_from_stdin(words)
+    if words and not typed:  # an empty stdin names no job, also not the newest one
+        shared.talk("Nothing to wait for.")
+        return 0
     with opened(shared) as store:
         try:
-            return asyncio.run(waiting.run(store, ids_from_stdin(words)))
+            return asyncio.run(waiting.run(store, typed))
         except KeyboardInterrupt as exc:
             exc.args = (f"Stopped waiting; {waiting.left_words}.",)
             raise

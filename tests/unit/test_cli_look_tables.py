@@ -1,6 +1,7 @@
 """Words, columns and tables of the commands that look."""
 
 import asyncio
+import io
 import json
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from jobrunner import events
+from jobrunner.attempts import Stream
 from jobrunner.broker import topology
 from jobrunner.broker.control import Reply
 from jobrunner.broker.message import message_id_of
@@ -22,6 +24,7 @@ from jobrunner.cli import (
     columns,
     completing,
     draw,
+    fixing,
     phrases,
     queues_pause,
     selecting,
@@ -33,11 +36,13 @@ from jobrunner.cli import (
 from jobrunner.cli import dead as dead_module
 from jobrunner.cli import list as list_module
 from jobrunner.cli import wait as wait_module
+from jobrunner.cli.app import run
 from jobrunner.cli.draw import Column
+from jobrunner.cli.output_work import Output
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import Facts, QueueFacts, problems_of
 from jobrunner.envelope import new_job, seal
-from jobrunner.errors import BadValue, NotFound
+from jobrunner.errors import BadFilter, BadValue, NotFound, UsageError
 from jobrunner.events import Pause
 from jobrunner.outcome import Error
 from jobrunner.view.rows import CauseRow, Counts, JobRow, WorkerRow
@@ -226,6 +231,35 @@ def test_the_next_page_is_asked_for_with_all_that_made_this_one(
         options = {"limit": 2, "after": IDS[3], "sort": "created", "reverse": False, "columns": None, "watch": 2.0}
         list_module._Page(Shared(), store, [], ["id"], options | {"no_sync": True}).show()
     assert "  More:  jobrunner list --limit 2 --no-sync --after " in capsys.readouterr().err
+
+
+def test_an_empty_word_is_not_the_newest_job() -> None:
+    with a_view([history.queued()]) as store, pytest.raises(BadFilter, match="An empty word"):
+        selecting.one_job(store, "")
+
+
+def test_an_empty_stdin_names_no_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    assert run(["wait", "-"]) == 0
+    assert capsys.readouterr() == ("", "Nothing to wait for.\n")
+    assert fixing.typed(["-"]) == []
+    with a_view([history.queued()]) as store:
+        assert fixing.chosen(store, [], ["queued"]) == []
+    with pytest.raises(UsageError, match="Which jobs"):
+        fixing.typed([])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("", "wrote nothing"), ("a line\n", "wrote nothing that these options select")]
+)
+def test_logs_does_not_say_that_a_job_wrote_nothing_of_which_nothing_was_asked_for(
+    text: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"lines": None, "attempt": 9, "stream": None, "since": None, "timestamps": False, "no_sync": True}
+    ran = history.run(NOW - 50, NOW - 40, stdout=Stream(head=text, total_bytes=len(text)))
+    with a_view([history.queued(), history.succeeded(ran=ran)]) as store:
+        asyncio.run(Output(Shared(), store, options).past([IDS[0]]))
+    assert capsys.readouterr() == ("", f"{IDS[0][:8]} {sentence}.\n")
 
 
 @pytest.mark.parametrize(
