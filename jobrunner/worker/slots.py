@@ -31,6 +31,9 @@ LONG_S = 0.1
 AHEAD = 4
 """Jobs that the spare takes for each process: more brought nothing (`make bench`)."""
 
+CLOSE_S = 1.0
+"""Longest wait, at the end, for the channels to be quiet."""
+
 _WEIGHT = 0.1
 
 
@@ -203,5 +206,6 @@ class Slots:
 
         Source: AMQP 0-9-1 specification, channel.close.
         """
-        await asyncio.gather(*self._pausing.values(), return_exceptions=True)
+        if self._pausing:  # a broker that stands still answers nothing, and the end must not wait until that is noticed
+            await asyncio.wait([*self._pausing.values()], timeout=CLOSE_S)
         await asyncio.gather(*(self.consumers[slot].close() for slot in self._started))

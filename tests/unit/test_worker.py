@@ -24,7 +24,7 @@ from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Finished, SlotReady
 from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, RetryAsked, Succeeded, clip
 from jobrunner.registry import FunctionSpec
-from jobrunner.worker import inbox, settling, steering
+from jobrunner.worker import inbox, settling, slots, steering
 from jobrunner.worker.pauses import Pauses
 from tests.support.edges import Bench, Standing, on_a_loop
 
@@ -559,6 +559,21 @@ async def test_a_cancelled_run_takes_only_the_jobs_that_were_there() -> None:
         deliver(one, early)
         deliver(one, late, slot=1)
         assert [work.id for _, work in one.pool.started] == [late.job.id]
+
+
+@on_a_loop
+async def test_the_end_does_not_wait_for_a_broker_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(slots, "CLOSE_S", 0.01)
+    one = Bench(1)
+    monkeypatch.setattr(one.worker.slots.consumers[0], "pause", never)
+    ready(one, 0)
+    one.worker.handle(inbox.StopRequested(15))
+    async with asyncio.timeout(30):
+        await one.worker.slots.close()
+    assert one.wire[-1] == ("close", 0)
 
 
 @on_a_loop
