@@ -184,20 +184,13 @@ def test_the_results_of_many_come_in_the_order_of_the_input(home: Home, queue_na
 
 
 def test_a_slow_pipe_is_answered_line_by_line(home: Home, queue_name: str) -> None:
-    with subprocess.Popen(
-        [*COMMAND, "enqueue", "-q", queue_name, "--from", "-"],
-        cwd=home.folder,
-        env=home.environ,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    with home.piped("enqueue", "-q", queue_name, "--from", "-", stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for _ in range(3):
-            process.stdin.write(b'{"shell":"true"}\n')
+            process.stdin.write('{"shell":"true"}\n')
             process.stdin.flush()
-            assert ID.fullmatch(process.stdout.readline().decode().strip())
+            assert ID.fullmatch(process.stdout.readline().strip())
         process.stdin.close()
         assert process.wait(60) == 0
 

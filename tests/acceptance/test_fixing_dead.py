@@ -1,18 +1,13 @@
 """`jobrunner dead` on real jobs: grouped by cause, listed, thrown away on the record."""
 
 import json
-import os
-import pty
 import re
-import select
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.broker import TestBroker
-from tests.support.command import COMMAND
 from tests.support.home import Home
 
 TASKS = """
@@ -96,37 +91,9 @@ def test_purged_jobs_read_as_cancelled_and_no_filter_brings_them_back(home: Home
 
 
 def test_on_a_terminal_the_filter_is_typed_again(home: Home, queue_name: str) -> None:
+    def is_asked(text: str) -> bool:
+        return "to do it" in text
+
     for typed, code, shown in (("y\n", 130, "Stopped."), (f"queue:{queue_name}\n", 0, "✓ removed 5 dead jobs")):
-        ended, text = answering(home, typed, "dead", "purge", f"queue:{queue_name}")
+        ended, text = home.on_terminal("dead", "purge", f"queue:{queue_name}", until=is_asked, typed=typed)
         assert (ended, shown in text) == (code, True), text
-
-
-def answering(home: Home, typed: str, *args: str) -> tuple[int, str]:
-    """Run the command on a terminal and type something at its question."""
-    primary, secondary = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *args],
-        cwd=home.folder,
-        env=home.environ | {"NO_COLOR": "1"},
-        stdin=secondary,
-        stdout=secondary,
-        stderr=secondary,
-        start_new_session=True,
-    )
-    os.close(secondary)
-    text = b""
-    try:
-        while select.select([primary], [], [], 30)[0]:
-            try:
-                chunk = os.read(primary, 65_536)
-            except OSError:
-                break
-            text += chunk
-            if typed and b"to do it" in text:
-                os.write(primary, typed.encode())
-                typed = ""
-        return process.wait(60), text.decode().replace("\r\n", "\n")
-    finally:
-        process.kill()
-        process.wait()
-        os.close(primary)

@@ -11,21 +11,18 @@ from jobrunner.local.files import MAX_MESSAGE_BYTES
 from tests.support.broker import TestBroker
 from tests.support.command import ROOT, Commands, depth, has_depth
 from tests.support.foreign import publish
-from tests.support.worker import WorkerProcess, starts, wait_for_start
+from tests.support.worker import GatedJob, WorkerProcess, starts
 from tests.support.world import own_vhost
 
 
 def test_a_job_whose_queue_is_deleted_under_it_ends_with_its_result(
-    cli: Commands, broker: TestBroker, queue_name: str, witness: Path, tmp_path: Path
+    cli: Commands, broker: TestBroker, queue_name: str, witness: Path
 ) -> None:
-    gate = tmp_path / "gate"
     with WorkerProcess(cli, "-q", queue_name, "-p", "1") as worker:
-        waiting = cli.start("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate), "--wait")
-        wait_for_start(witness)
+        job = GatedJob(cli, queue_name, witness)
         broker.ctl("delete_queue", "-p", "jobrunner", queue_name)
         worker.wait_for("job.lease_lost")
-        gate.touch()
-        assert waiting.wait(60) == 0
+        job.let_go()
         # the queue is there again, and its worker with it
         assert cli.run("enqueue", "-q", queue_name, "tasks:add", "2", "3", "--wait").stdout == "5\n"
     assert starts(witness) == 1
@@ -61,13 +58,11 @@ def take_letter(url: str, sha256: str) -> bytes | None:
 
 
 def test_while_the_brokers_disk_is_full_results_wait_and_nothing_new_is_taken(
-    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path, tmp_path: Path
+    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path
 ) -> None:
-    gate = tmp_path / "gate"
     cli = make_commands(JOBRUNNER_URL=own_broker.url)
     with WorkerProcess(cli, "-q", queue_name, "-p", "1") as worker:
-        waiting = cli.start("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate), "--wait")
-        wait_for_start(witness)
+        job = GatedJob(cli, queue_name, witness)
         own_broker.ctl("set_disk_free_limit", "90000000MB")
         try:
             worker.wait_for("broker.blocked", timeout_s=60)
@@ -75,13 +70,12 @@ def test_while_the_brokers_disk_is_full_results_wait_and_nothing_new_is_taken(
                 "enqueue", "-q", queue_name, "tasks:add", "2", "3", env={"JOBRUNNER_CONNECT_TIMEOUT": "3s"}, code=None
             )
             assert refused.returncode in (3, 5), refused.stderr
-            gate.touch()
-            wait_for_start(witness)
+            job.open_gate()
             assert "job.succeeded" not in worker.actions()
         finally:
             own_broker.ctl("set_disk_free_limit", "50MB")
         worker.wait_for("broker.unblocked", timeout_s=60)
-        assert waiting.wait(60) == 0
+        job.let_go()
         assert cli.run("enqueue", "-q", queue_name, "tasks:add", "2", "3", "--wait").stdout == "5\n"
     assert starts(witness) == starts(witness, "end") == 1
 

@@ -216,20 +216,18 @@ def test_a_soft_halt_lets_what_was_queued_end(home: Home) -> None:
     assert len(done.stdout.splitlines()) < 10
 
 
+def close_gate(home: Home) -> None:
+    """What is `gated` has not started, and will wait."""
+    for name in ("gate", "started"):
+        (home.folder / name).unlink(missing_ok=True)
+
+
 def test_a_detached_run_is_taken_up_later(home: Home) -> None:
     args = ["map", "--run", "later", "tasks:gated", ":::", "1", "2", "3"]
-    (home.folder / "gate").unlink(missing_ok=True)
+    close_gate(home)
     done = home.run(*args[:3], "--detach", *args[3:])
     assert (done.returncode, done.stdout, done.stderr) == (0, "later\n", "")
-    with subprocess.Popen(
-        [*COMMAND, *args[:3], "--resume", *args[3:], "4"],
-        cwd=home.folder,
-        env=home.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with home.piped(*args[:3], "--resume", *args[3:], "4") as process:
         # the fourth is queued once the first three are waited for
         eventually(lambda: _has_jobs(home, "run:later", 4), timeout_s=60)
         (home.folder / "gate").touch()
@@ -249,27 +247,14 @@ def _has_lines(path: Path, count: int) -> None:
 
 
 def test_one_interrupt_stops_adding_and_the_second_leaves(home: Home) -> None:
-    for name in ("gate", "started"):
-        (home.folder / name).unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [*COMMAND, "map", "--run", "stops", "-m", "2", "tasks:gated", ":::", "1", "2", "3", "4"],
-        cwd=home.folder,
-        env=home.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    close_gate(home)
+    with home.piped("map", "--run", "stops", "-m", "2", "tasks:gated", ":::", "1", "2", "3", "4") as process:
         eventually(lambda: _has_lines(home.folder / "started", 2), timeout_s=60)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         said = process.stderr.readline()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
     assert said == "Stopped adding jobs; 2 go on. Ctrl-C again to leave. To stop them: jobrunner cancel run:stops\n"
     assert (process.returncode, out) == (130, "")
     assert err == "2 go on. To take it up again:  add  --run stops --resume\n"
@@ -281,27 +266,14 @@ def test_one_interrupt_stops_adding_and_the_second_leaves(home: Home) -> None:
 
 
 def test_after_one_interrupt_it_waits_for_what_was_queued(home: Home) -> None:
-    for name in ("gate", "started"):
-        (home.folder / name).unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [*COMMAND, "map", "-m", "2", "tasks:gated", ":::", "1", "2", "3", "4"],
-        cwd=home.folder,
-        env=home.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    close_gate(home)
+    with home.piped("map", "-m", "2", "tasks:gated", ":::", "1", "2", "3", "4") as process:
         eventually(lambda: _has_lines(home.folder / "started", 2), timeout_s=60)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert process.stderr.readline().startswith("Stopped adding jobs; 2 go on.")
         (home.folder / "gate").touch()
         out, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
     assert (process.returncode, out) == (130, "1\n2\n")
 
 
@@ -310,20 +282,9 @@ def test_without_a_worker_it_says_so(home: Home) -> None:
     warning = f"! No worker listens on '{queue}'. The jobs wait safely.\n  Start one:  jobrunner worker -q {queue}\n"
     done = home.run("map", "--detach", "--run", "idle", "-q", queue, "tasks:square", ":::", "1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "idle\n", warning)
-    process = subprocess.Popen(
-        [*COMMAND, "map", "-q", queue, "--run", "idler", "tasks:square", ":::", "1"],
-        cwd=home.folder,
-        env=home.environ,
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with home.piped("map", "-q", queue, "--run", "idler", "tasks:square", ":::", "1") as process:
         assert process.stderr is not None
         assert process.stderr.readline() + process.stderr.readline() == warning
-    finally:
-        process.kill()
-        process.communicate()
     assert home.run("cancel", "run:idle", "run:idler").returncode == 0
 
 
@@ -336,17 +297,9 @@ def test_a_reader_that_has_enough_ends_it_quietly(home: Home) -> None:
 
 
 def test_a_slow_pipe_is_answered_line_by_line(home: Home) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "map", "tasks:square"],
-        cwd=home.folder,
-        env=home.environ,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
+    with home.piped("map", "tasks:square", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         for number in (3, 5):
             process.stdin.write(f"{number}\n")
             process.stdin.flush()
@@ -354,10 +307,6 @@ def test_a_slow_pipe_is_answered_line_by_line(home: Home) -> None:
             assert process.stdout.readline() == f"{number * number}\n"
         process.stdin.close()
         assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def test_logs_and_results_lie_in_files(home: Home) -> None:

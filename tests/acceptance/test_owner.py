@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.broker import TestBroker
 from tests.support.command import Commands
 from tests.support.eventually import eventually
-from tests.support.worker import WorkerProcess, starts, wait_for_start
+from tests.support.worker import GatedJob, WorkerProcess, starts, wait_for_start
 
 A_DAY_MS = 86_400_000
 
@@ -26,28 +26,19 @@ def ack_timeout(broker: TestBroker, timeout_ms: int) -> Iterator[None]:
 
 
 def test_a_job_that_outlasts_the_ack_timeout_is_not_started_by_a_second_worker(
-    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path, tmp_path: Path
+    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path
 ) -> None:
-    gate = tmp_path / "gate"
     cli = make_commands(JOBRUNNER_URL=own_broker.url)
-    patient = (
-        "-q",
-        queue_name,
-        "-p",
-        "1",
-        "--lost-after",
-        "5s",
-    )  # who stalls for a second on a busy machine is not dead
+    # who stalls for a second on a busy machine is not dead
+    patient = ("-q", queue_name, "-p", "1", "--lost-after", "5s")
     with ack_timeout(own_broker, 3000), WorkerProcess(cli, *patient) as owner:
-        waiting = cli.start("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate), "--wait")
-        wait_for_start(witness)
+        job = GatedJob(cli, queue_name, witness)
         with WorkerProcess(cli, *patient) as other:
             owner.wait_for("job.lease_lost")
             other.wait_for("job.deferred")
             # its copy comes by, and the job still runs
             other.wait_for("job.asking", 2)
-            gate.touch()
-            assert waiting.wait(60) == 0
+            job.let_go()
 
             def suppressed() -> None:
                 assert "job.suppressed" in (*owner.actions(), *other.actions())
@@ -57,34 +48,28 @@ def test_a_job_that_outlasts_the_ack_timeout_is_not_started_by_a_second_worker(
 
 
 def test_the_job_of_a_killed_worker_starts_on_another_that_has_asked(
-    cli: Commands, queue_name: str, witness: Path, tmp_path: Path
+    cli: Commands, queue_name: str, witness: Path
 ) -> None:
-    gate = tmp_path / "gate"
     with WorkerProcess(cli, "-q", queue_name, "-p", "1") as owner:
-        waiting = cli.start("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate), "--wait")
-        wait_for_start(witness)
+        job = GatedJob(cli, queue_name, witness)
         with WorkerProcess(cli, "-q", queue_name, "-p", "1") as other:
             owner.kill()
             other.wait_for("job.asking")
             wait_for_start(witness, 2)
-            gate.touch()
-            assert waiting.wait(60) == 0
+            job.let_go()
     assert starts(witness, "end") == 1
 
 
 def test_a_job_whose_owner_died_after_its_message_was_taken_back_is_run_by_another(
-    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path, tmp_path: Path
+    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path
 ) -> None:
-    gate = tmp_path / "gate"
     cli = make_commands(JOBRUNNER_URL=own_broker.url)
     with ack_timeout(own_broker, 3000), WorkerProcess(cli, "-q", queue_name, "-p", "1") as owner:
-        waiting = cli.start("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate), "--wait")
-        wait_for_start(witness)
+        job = GatedJob(cli, queue_name, witness)
         with WorkerProcess(cli, "-q", queue_name, "-p", "1") as other:
             other.wait_for("job.deferred")
             owner.process.send_signal(signal.SIGKILL)
             other.wait_for("job.retrying")
             wait_for_start(witness, 2)
-            gate.touch()
-            assert waiting.wait(60) == 0
+            job.let_go()
     assert starts(witness) == 2

@@ -16,7 +16,7 @@ from tests.support.broker import TestBroker
 from tests.support.command import Commands, depth, has_depth
 from tests.support.eventually import eventually
 from tests.support.foreign import publish
-from tests.support.worker import WorkerProcess, alive, pids_in, starts, wait_for_start
+from tests.support.worker import GatedJob, WorkerProcess, alive, pids_in, starts, wait_for_start
 
 
 def test_a_result_comes_back(cli: Commands, queue_name: str) -> None:
@@ -103,16 +103,13 @@ def test_a_job_that_kills_its_worker_ends_in_the_dead_letters(cli: Commands, que
     assert starts(witness) == 5
 
 
-def test_the_first_signal_lets_jobs_finish(cli: Commands, queue_name: str, witness: Path, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+def test_the_first_signal_lets_jobs_finish(cli: Commands, queue_name: str, witness: Path) -> None:
     with WorkerProcess(cli, "-q", queue_name) as worker:
-        waiting = cli.start("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate), "--wait")
-        wait_for_start(witness)
+        job = GatedJob(cli, queue_name, witness)
         worker.process.send_signal(signal.SIGTERM)
         worker.wait_for("worker.stopping")
-        gate.touch()
+        job.let_go()
         assert worker.process.wait(timeout=60) == 0
-        assert waiting.wait(60) == 0
     assert depth(cli, queue_name) == 0
 
 
@@ -145,17 +142,14 @@ def test_after_the_grace_the_job_is_handed_back(cli: Commands, queue_name: str, 
 
 
 def test_a_broker_restart_under_a_running_job_means_one_start(
-    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path, tmp_path: Path
+    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path
 ) -> None:
-    gate = tmp_path / "gate"
     cli = make_commands(JOBRUNNER_URL=own_broker.url)
     with WorkerProcess(cli, "-q", queue_name, "-p", "2") as worker:
-        waiting = cli.start("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate), "--wait")
-        wait_for_start(witness)
+        job = GatedJob(cli, queue_name, witness)
         own_broker.restart()
         worker.wait_for("broker.back", timeout_s=60)
-        gate.touch()
-        assert waiting.wait(60) == 0
+        job.let_go()
 
         def settled() -> None:
             assert depth(cli, queue_name) == 0
@@ -198,22 +192,19 @@ def test_after_its_queue_was_deleted_and_made_again_a_job_is_retried_as_before(
 
 
 def test_a_job_that_outlasts_the_brokers_ack_timeout_starts_once(
-    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path, tmp_path: Path
+    make_commands: Callable[..., Commands], own_broker: TestBroker, queue_name: str, witness: Path
 ) -> None:
-    gate = tmp_path / "gate"
     cli = make_commands(JOBRUNNER_URL=own_broker.url)
     # the timeout is looked at by each channel, once in a tick that it learns when it opens
     own_broker.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 300).")
     own_broker.ctl("eval", "application:set_env(rabbit, consumer_timeout, 1000).")
     try:
         with WorkerProcess(cli, "-q", queue_name, "-p", "2") as worker:
-            waiting = cli.start("enqueue", "-q", queue_name, "tasks:until", str(witness), str(gate), "--wait")
-            wait_for_start(witness)
+            job = GatedJob(cli, queue_name, witness)
             worker.wait_for("job.lease_lost")
             worker.wait_for("job.adopted")
             own_broker.ctl("eval", "application:set_env(rabbit, consumer_timeout, 86400000).")
-            gate.touch()
-            assert waiting.wait(60) == 0
+            job.let_go()
 
             def settled() -> None:
                 assert depth(cli, queue_name) == 0

@@ -106,6 +106,13 @@ class Lab:
             await self.inbox.take(ConsumerReady)
         return consumer
 
+    async def take_unrouted(self, job_id: str) -> None:
+        """Take messages out of `jobrunner.v1.unrouted` until that job comes."""
+        consumer = await self.consumer(topology.UNROUTED)
+        while (delivery := await self.inbox.delivery()).message_id != job_id:
+            consumer.ack(delivery)
+        consumer.ack(delivery)
+
     async def close(self) -> None:
         for consumer in self._consumers:
             await consumer.close()

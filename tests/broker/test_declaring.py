@@ -291,10 +291,7 @@ async def test_a_delayed_job_of_a_deleted_queue_is_kept_in_unrouted(broker: Test
         job = a_job(queue_name)
         assert await publisher.publish_confirmed(delayed(job, 0.3)) == STORED
         await on_channel(publisher.connection, lambda channel, done: channel.queue_delete(queue_name, callback=done))
-        consumer = await made.consumer(topology.UNROUTED)
-        while (delivery := await made.inbox.delivery()).message_id != job.job.id:
-            consumer.ack(delivery)
-        consumer.ack(delivery)
+        await made.take_unrouted(job.job.id)
 
 
 @in_loop

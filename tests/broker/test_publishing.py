@@ -73,10 +73,7 @@ async def test_a_missing_queue_behind_the_jobs_exchange_lands_in_unrouted(broker
         await declare.declare_startup(publisher.connection, publisher)
         job = a_job(queue_name)
         assert await publisher.publish_confirmed(job_message(job, *topology.route(0, queue_name))) == STORED
-        consumer = await made.consumer(topology.UNROUTED)
-        while (delivery := await made.inbox.delivery()).message_id != job.job.id:
-            consumer.ack(delivery)
-        consumer.ack(delivery)
+        await made.take_unrouted(job.job.id)
 
 
 @in_loop

@@ -17,6 +17,7 @@ from tests.support.command import COMMAND, ROOT
 from tests.support.eventually import eventually
 
 LIMIT_S = 90.0
+CTRL_C = "\x03"
 READING = re.compile(r"(\rreading the ledger[^\r\n]*\x1b\[K)+\r\x1b\[K")
 
 
@@ -81,6 +82,23 @@ class Home:
             process.wait()
 
     @contextmanager
+    def piped(self, *args: str, stdin: int = subprocess.DEVNULL) -> Iterator["subprocess.Popen[str]"]:
+        """The command in the background, with pipes for its streams; killed at the end."""
+        with subprocess.Popen(
+            [*COMMAND, *args],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    @contextmanager
     def worker(self, *args: str) -> Iterator["subprocess.Popen[bytes]"]:
         """A worker that is ready; its log is `err.txt`."""
         with self.started("worker", "--procs", "2", "--grace", "5s", *args) as process:
@@ -98,13 +116,17 @@ class Home:
         return (self.folder / "err.txt").read_text()
 
     def on_terminal(
-        self, *args: str, until: Callable[[str], bool] | None = None, environ: Mapping[str, str] | None = None
+        self,
+        *args: str,
+        until: Callable[[str], bool] | None = None,
+        typed: str = CTRL_C,
+        environ: Mapping[str, str] | None = None,
     ) -> tuple[int, str]:
         """Run the command on a terminal of 100 columns: its exit code and what stays there, lines ended by LF.
 
         A slow machine draws how far the view has read; that line is wiped again.
 
-        until: given what it has written so far, whether that is enough; then Ctrl-C is pressed.
+        until: given what it has written so far, whether that is enough; then this is typed.
         """
         primary, secondary = pty.openpty()
         process = subprocess.Popen(
@@ -119,7 +141,7 @@ class Home:
         )
         os.close(secondary)
         try:
-            text = READING.sub("", _read_all(primary, until))
+            text = READING.sub("", _read_all(primary, until, typed))
             return process.wait(LIMIT_S), text.replace("\r\n", "\n")
         finally:
             process.kill()
@@ -132,7 +154,7 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def _read_all(handle: int, until: Callable[[str], bool] | None) -> str:
+def _read_all(handle: int, until: Callable[[str], bool] | None, typed: str) -> str:
     """Everything until the other side is closed."""
     text = b""
     deadline = time.monotonic() + LIMIT_S
@@ -147,6 +169,6 @@ def _read_all(handle: int, until: Callable[[str], bool] | None) -> str:
             break
         text += chunk
         if until is not None and until(text.decode(errors="ignore").replace("\r\n", "\n")):
-            os.write(handle, b"\x03")
+            os.write(handle, typed.encode())
             until = None
     return text.decode()

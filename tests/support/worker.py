@@ -191,6 +191,24 @@ def wait_for_start(witness: Path, count: int = 1, timeout_s: float = 60) -> None
     eventually(started, timeout_s)
 
 
+class GatedJob:
+    """A job that has started and runs until it is let go, and a command that waits for its end."""
+
+    def __init__(self, cli: Commands, queue: str, witness: Path) -> None:
+        self._gate = witness.with_name("gate")
+        self._waiting = cli.start("enqueue", "-q", queue, "tasks:until", str(witness), str(self._gate), "--wait")
+        wait_for_start(witness)
+
+    def open_gate(self) -> None:
+        """Nothing keeps it from ending."""
+        self._gate.touch()
+
+    def let_go(self) -> None:
+        """It ends well, and the command knows it."""
+        self.open_gate()
+        assert self._waiting.wait(60) == 0
+
+
 def alive(pid: int) -> bool:
     """Whether a process of that number runs, zombies not counted."""
     try:

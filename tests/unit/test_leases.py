@@ -111,6 +111,21 @@ def finish(one: Bench, sealed: Envelope, outcome: Any) -> None:
     confirm(one)
 
 
+def hand_back(one: Bench, sealed: Envelope) -> None:
+    """It is told twice to stop, so it interrupts what it runs."""
+    one.worker.handle(inbox.StopRequested(15))
+    one.worker.handle(inbox.StopRequested(15))
+    finish(one, sealed, Interrupted())
+
+
+def cut_off(owner: Bench, **state: Any) -> Envelope:
+    """A job that it runs and whose channel is gone."""
+    sealed, channel = a_job(**state), Standing()
+    deliver(owner, sealed, channel=channel)
+    channel.usable = False
+    return sealed
+
+
 def runs(*workers: Bench) -> int:
     return sum(len(one.pool.started) for one in workers)
 
@@ -135,9 +150,7 @@ async def test_a_first_delivery_is_not_asked_about() -> None:
 async def test_an_owner_that_lives_keeps_its_run_and_the_copy_waits_with_the_same_key() -> None:
     async with team(2) as two:
         owner, other = two.ready().workers
-        sealed, channel = a_job(attempt=1, copy=3), Standing()
-        deliver(owner, sealed, channel=channel)
-        channel.usable = False
+        sealed = cut_off(owner, attempt=1, copy=3)
         other.publishes.seen.clear()
         two._passed[1] = 0
         delivery = again(other, sealed)
@@ -156,9 +169,7 @@ async def test_an_owner_that_lives_keeps_its_run_and_the_copy_waits_with_the_sam
 async def test_a_copy_that_comes_by_after_the_end_is_acked_wherever_it_comes() -> None:
     async with team(3) as three:
         owner, other, third = three.ready().workers
-        sealed, channel = a_job(), Standing()
-        deliver(owner, sealed, channel=channel)
-        channel.usable = False
+        sealed = cut_off(owner)
         finish(owner, sealed, Succeeded())
         three.talk()
         # told by the owner, which may be gone by now
@@ -174,9 +185,7 @@ async def test_a_copy_that_comes_by_after_the_end_is_acked_wherever_it_comes() -
 async def test_an_end_that_is_told_answers_who_asks_just_then() -> None:
     async with team(2) as two:
         owner, other = two.workers
-        sealed, channel = a_job(), Standing()
-        deliver(owner, sealed, channel=channel)
-        channel.usable = False
+        sealed = cut_off(owner)
         two.deaf.add(0)
         delivery = again(other, sealed)
         two.talk()
@@ -286,9 +295,7 @@ async def test_a_job_handed_back_is_nobodys() -> None:
         stopping, other = two.ready().workers
         sealed = a_job()
         deliver(stopping, sealed)
-        stopping.worker.handle(inbox.StopRequested(15))
-        stopping.worker.handle(inbox.StopRequested(15))
-        finish(stopping, sealed, Interrupted())
+        hand_back(stopping, sealed)
         again(other, sealed)
         two.talk()
         assert runs(other) == 1
@@ -300,9 +307,7 @@ async def test_what_was_handed_back_just_now_is_started_by_one_that_has_just_com
         stopping, newcomer = two.workers
         sealed = a_job()
         deliver(stopping, sealed)
-        stopping.worker.handle(inbox.StopRequested(15))
-        stopping.worker.handle(inbox.StopRequested(15))
-        finish(stopping, sealed, Interrupted())
+        hand_back(stopping, sealed)
         two.talk()
         again(newcomer, sealed, count=1)
         assert runs(newcomer) == 1
@@ -393,12 +398,8 @@ async def test_a_copy_whose_owner_died_becomes_a_copy_that_counts_it() -> None:
 async def test_a_copy_whose_owner_was_stopped_in_good_order_runs_and_counts_nothing() -> None:
     async with team(2) as two:
         owner, other = two.ready().workers
-        sealed, channel = a_job(), Standing()
-        deliver(owner, sealed, channel=channel)
-        channel.usable = False
-        owner.worker.handle(inbox.StopRequested(15))
-        owner.worker.handle(inbox.StopRequested(15))
-        finish(owner, sealed, Interrupted())
+        sealed = cut_off(owner)
+        hand_back(owner, sealed)
         two.talk()
         deliver(other, sealed.as_lease())
         two.talk()
