@@ -118,6 +118,8 @@ class Subscription:
     def _declare(self, channel: AmqpChannel) -> None:
         self._channel = channel
         arguments = {"x-queue-type": "classic", "x-max-length-bytes": QUEUE_BYTES}
+        # somebody has deleted the queue
+        channel.add_on_cancel_callback(lambda _: channel.close() if channel.usable else None)
         channel.basic_qos(prefetch_count=WINDOW)
         channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments, callback=self._declared)
 
@@ -155,7 +157,7 @@ class Subscription:
     def _closed(self, exc: Exception) -> None:
         self._channel = self._queue = None
         if self._ready is None or self._ready.done():
-            if isinstance(exc, exceptions.ChannelClosedByBroker):
+            if isinstance(exc, exceptions.ChannelClosed):
                 # such as: the exchange went with the broker's data, and comes back with the next enqueue
                 self._reopening = asyncio.get_running_loop().call_later(REOPEN_S, self._reopen)
             return

@@ -5,14 +5,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
-from jobrunner import events
-from jobrunner.broker import catchup, declare, inbound, topology
+from jobrunner import attempts, events
+from jobrunner.broker import catchup, declare, inbound, subscription, topology
 from jobrunner.broker.catchup import CatchUp
 from jobrunner.broker.connection import Connection, ConnectionUp
 from jobrunner.broker.control import ControlPort, Request, request_message
-from jobrunner.broker.publisher import STORED, event_message, job_message
+from jobrunner.broker.publisher import STORED, Stored, event_message, job_message
 from jobrunner.broker.stream import Record, StreamReader
 from jobrunner.broker.subscription import Subscription
 from jobrunner.broker.waiting import WaitingDelivered, WaitingLost, WaitingPort
@@ -182,6 +183,31 @@ async def test_a_worker_hears_again_after_somebody_has_deleted_the_queue_of_its_
 
         await eventually_async(hears, timeout_s=20)
         port.close()
+
+
+@in_loop
+async def test_a_client_hears_again_after_somebody_has_deleted_its_queue_and_of_what_came_meanwhile(
+    make_vhost: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "REOPEN_S", 0.1)
+    heard: list[bytes] = []
+    async with lab(make_vhost(quorum=True)) as made:
+        connection = await with_all(made)
+        publisher = await made.publisher()
+        waiting = Subscription(connection, ["succeeded.*.*"], heard.append, time.time())
+        await waiting.open()
+        assert waiting._queue is not None
+        await declare.delete_queue(connection, waiting._queue)
+        ran = attempts.Run(worker="w", host="h", pid=1, started_at=1.0, ended_at=2.0)
+        end = events.Succeeded(at=time.time(), id="a" * 16, result=msgspec.Raw(b"5"), ran=ran)
+        assert isinstance(await publisher.publish_confirmed(event_message(end)), Stored)
+
+        async def hears() -> None:
+            assert heard
+
+        await eventually_async(hears, timeout_s=20)
+        assert connection.epoch == 1
+        await waiting.close()
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "made again"])
