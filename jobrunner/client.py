@@ -178,6 +178,9 @@ class Client:
         if stored:
             try:
                 await self._record(stored)
+            except Unconfirmed:  # which names the first of them; each is told by its own id
+                unconfirmed = [self._unconfirmed(envelope.job.id, began) for envelope in batch]
+                return [error or other for error, other in zip(results, unconfirmed, strict=True)]
             except JobrunnerError as exc:
                 return [error or exc for error in results]
         return results

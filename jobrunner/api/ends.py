@@ -137,7 +137,10 @@ class Ends:
         return ticket
 
     async def hear(self, run: str | None) -> Heard | None:
-        """Listen for the ends of another run as well, as long as what is given is kept. Raises: the broker's errors."""
+        """Listen for the ends of another run as well, as long as what is given is kept.
+
+        Raises: the broker's errors, also where the connection is lost and does not come back in time.
+        """
         await self.open()
         if run is None:
             return None
@@ -145,8 +148,15 @@ class Ends:
         if heard is None:
             heard = self._heard[run] = Heard(asyncio.ensure_future(self._subscription.add(_keys(run))))
             weakref.finalize(heard, _later, asyncio.get_running_loop(), self._leave, run).atexit = False
-        await asyncio.shield(heard.bound)  # of all who ask at once, whoever gives up
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.shield(heard.bound)  # of all who ask at once, whoever gives up
+        except TimeoutError as exc:
+            raise self._timed_out() from exc
         return heard
+
+    def _timed_out(self) -> BrokerTimeout:
+        return BrokerTimeout(address=self._connection.url.address, timeout=format_duration(self._timeout_s))
 
     def _leave(self, run: str) -> None:
         if run not in self._heard:
@@ -169,8 +179,7 @@ class Ends:
             except BaseException as exc:
                 await self.close()
                 if isinstance(exc, TimeoutError):
-                    address = self._connection.url.address
-                    raise BrokerTimeout(address=address, timeout=format_duration(self._timeout_s)) from exc
+                    raise self._timed_out() from exc
                 raise
             self._is_open = True
 
