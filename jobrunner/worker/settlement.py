@@ -1,4 +1,4 @@
-"""What a verdict publishes, and what is still open of it. Planning is pure; `worker.py` publishes, waits and acks.
+"""What a verdict publishes, and what is still open of it. Planning is pure; `settling.py` publishes, waits and acks.
 
 The golden rule: the ack is the last broker action of an outcome. Before it, every fact that replaces the message is
 confirmed.
@@ -37,8 +37,7 @@ TRACEBACK_HEADER_CHARS, TRACEBACK_HEADER_BYTES = 1500, 3000
 fit into 8 KiB, whatever the alphabet of the error, or the letter cannot be sent."""
 
 HAND_BACK_BY_COPY = 2
-"""Returns of one delivery after which it is handed back as a new copy: up to RabbitMQ 4.2 each return counts toward
-the delivery limit of 20 (RabbitMQ docs "Quorum Queues", poison message handling)."""
+"""Returns of one delivery after which a new copy goes back: up to 4.2 they count toward RabbitMQ's delivery limit."""
 
 
 class CancelNote(msgspec.Struct, frozen=True):
@@ -123,11 +122,13 @@ def needs_ladder(run: Run) -> bool:
 
 
 def hands_back_by_copy(run: Run) -> bool:
-    """Whether a hand-back is a new copy rather than a nack.
+    """Whether a hand-back is a new copy rather than a nack: also of a job whose id was made here, and told.
 
     Not where it may be another worker's run, which would not know the copy; nor of a lost delivery: the broker has it.
     """
-    return bool(run.started) and run.delivery.is_current and (run.delivery.delivery_count or 0) >= HAND_BACK_BY_COPY
+    is_told = run.foreign and run.child is not None and run.delivery.message_id is None
+    is_often = (run.delivery.delivery_count or 0) >= HAND_BACK_BY_COPY
+    return bool(run.started) and run.delivery.is_current and (is_told or is_often)
 
 
 def plan(run: Run, worker: str, now: float) -> list[Message]:  # noqa: C901 - one case for each verdict

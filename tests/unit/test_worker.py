@@ -468,6 +468,25 @@ async def test_a_foreign_message_becomes_a_job_and_its_redelivery_is_recognised_
         assert one.publishes.kinds() == ["queued"]
 
 
+@on_a_loop
+async def test_a_foreign_message_that_has_run_goes_back_as_the_job_that_it_has_become() -> None:
+    """Delivered again it would be another job, and the first would never end: `audit` would call it lost."""
+    async with bench(raw_handler="tasks:handle") as one:
+        with_route(one)
+        delivery = one.delivery(job())
+        delivery.body, delivery.message_id = b"Hello...", None
+        one.worker.handle(Delivered(delivery=delivery))
+        (run,) = one.worker.runs.values()
+        one.worker.handle(inbox.StopRequested(15))
+        one.worker.handle(inbox.GraceOver())
+        finish(one, run.envelope, Interrupted())
+        assert one.publishes.kinds() == ["queued", "interrupted", "job to jobrunner.v1.jobs"]
+        assert one.publishes.seen[-1].message_id == run.envelope.job.id
+        one.publishes.answer()
+        one.handle_all()
+        assert ("ack", delivery.tag) in one.wire
+
+
 def cancel(one: Bench, sealed: Envelope, **fields: Any) -> None:
     request = Request(verb="cancel", nonce="n", at=time.time(), jobs={sealed.job.id: 0}, reason="typo", **fields)
     one.worker.handle(inbox.Asked(request))
