@@ -87,12 +87,13 @@ def declare_queues(
 def _print_definitions(shared: Shared, names: list[str], broker_version: str, *, with_users: bool) -> None:
     import json
 
-    from jobrunner.broker import topology, users
+    from jobrunner.broker import users
+    from jobrunner.broker.definitions import definitions
 
     vhost = shared.settings.url.vhost
     if re.match(r"\d+\.\d+", broker_version) is None:
         raise BadValue(problem=f"'{broker_version}' is not a version of RabbitMQ.", hint="--broker-version 3.13.0")
-    printed = topology.definitions(names, vhost=vhost, broker_version=broker_version)
+    printed = definitions(names, vhost=vhost, broker_version=broker_version)
     if with_users:
         printed |= users.definitions(names, vhost=vhost)
         shared.talk("Nobody can log in as these users yet:  rabbitmqctl change_password jr_worker  and so on.")

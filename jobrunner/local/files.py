@@ -9,15 +9,13 @@ from pathlib import Path
 
 import msgspec
 
+from jobrunner.broker.definitions import ACK_TIMEOUT_MS, policies, vhost_row
 from jobrunner.local import probe
 
 VHOST = "jobrunner"
 USER = "jobrunner"
-CONSUMER_TIMEOUT_MS = 86_400_000
-"""A day: the default of 30 min would give a long job to a second worker."""
 MAX_MESSAGE_BYTES = 8_388_608
 _IDENTITY = "identity.json"
-_USER_QUEUES = r"^(?!jobrunner\.v1\.|amq\.).+$"
 
 
 class Identity(msgspec.Struct, kw_only=True):
@@ -101,7 +99,7 @@ def rabbitmq_conf(version: str, listen: str, definitions: str, *, console: bool)
         "listeners.tcp.1 = " + listen,
         "loopback_users = none",
         f"load_definitions = {definitions}",
-        f"consumer_timeout = {CONSUMER_TIMEOUT_MS}",
+        f"consumer_timeout = {ACK_TIMEOUT_MS}",
         "raft.wal_max_size_bytes = 64000000",  # 512 MiB by default, and held in memory
         "disk_free_limit.absolute = 200MB",
         f"max_message_size = {MAX_MESSAGE_BYTES}",
@@ -120,19 +118,13 @@ def advanced_config() -> str:
 
 
 def definitions(identity: Identity, version: str) -> str:
-    """`definitions.json`: one virtual host for quorum queues, one user with all rights in it, two policies.
+    """`definitions.json`: one virtual host, one user with all rights in it, the policies.
 
-    With a definitions file RabbitMQ makes no user `guest`. The default queue type is written twice because up to
-    3.11 only the one in `metadata` is read.
+    With a definitions file RabbitMQ makes no user `guest`.
     """
-    classic: dict[str, object] = {"dead-letter-exchange": "jobrunner.v1.dlx"}
-    if _at_least(version, 3, 12):  # older versions refuse the key
-        classic["consumer-timeout"] = CONSUMER_TIMEOUT_MS
-    work = {**classic, "dead-letter-strategy": "at-least-once", "overflow": "reject-publish", "delivery-limit": 20}
-    quorum = {"default_queue_type": "quorum"}
     return json.dumps(
         {
-            "vhosts": [{"name": VHOST, **quorum, "metadata": quorum}],
+            "vhosts": [vhost_row(VHOST)],
             "users": [
                 {
                     "name": USER,
@@ -142,21 +134,10 @@ def definitions(identity: Identity, version: str) -> str:
                 },
             ],
             "permissions": [{"user": USER, "vhost": VHOST, "configure": ".*", "write": ".*", "read": ".*"}],
-            "policies": [_policy("jobrunner-work", 5, work), _policy("jobrunner-classic", 4, classic)],
+            "policies": policies(VHOST, version),
         },
         indent=1,
     )
-
-
-def _policy(name: str, priority: int, definition: dict[str, object]) -> dict[str, object]:
-    return {
-        "vhost": VHOST,
-        "name": name,
-        "pattern": _USER_QUEUES,
-        "apply-to": "queues",
-        "priority": priority,
-        "definition": definition,
-    }
 
 
 def password_hash(password: str) -> str:

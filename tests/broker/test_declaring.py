@@ -12,6 +12,7 @@ import pytest
 from jobrunner import events
 from jobrunner.broker import declare, places, topology
 from jobrunner.broker.consumer import ConsumerLost
+from jobrunner.broker.definitions import definitions
 from jobrunner.broker.publisher import STORED, Message, Refused
 from jobrunner.broker.topology import Queue
 from jobrunner.config import parse_url
@@ -64,8 +65,8 @@ async def test_declared_twice_and_imported_there_is_the_same_each_time(
         assert time.monotonic() - began - first_s < max(first_s, 10)
     vhost = parse_url(by_import).vhost
     path = f"{tempfile.gettempdir()}/{vhost}.json"
-    definitions = topology.definitions([topology.DEFAULT_QUEUE], vhost=vhost, broker_version=broker.version)
-    await write_on(broker, path, json.dumps(definitions))
+    made = definitions([topology.DEFAULT_QUEUE], vhost=vhost, broker_version=broker.version)
+    await write_on(broker, path, json.dumps(made))
     await ctl(broker, "import_definitions", path)
     await ctl(broker, "eval", f'file:delete("{path}").')
     found = await contents(broker, by_import)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrunner.broker import topology
+from jobrunner.broker.definitions import definitions
 from jobrunner.broker.topology import Binding, Exchange, Queue
 from jobrunner.errors import BadValue, QueueNameTooLong
 
@@ -166,10 +167,10 @@ def test_event_keys_have_three_words_and_always_fit() -> None:
     ("version", "has_timeout"), [("3.10.8", False), ("3.12.0", True), ("4.0.5", True), ("", False)]
 )
 def test_definitions_hold_the_same_as_the_declarations(version: str, *, has_timeout: bool) -> None:
-    definitions = topology.definitions(["task_queue"], vhost="v", broker_version=version)
-    assert [len(definitions[key]) for key in ("vhosts", "exchanges", "queues", "bindings")] == [1, 34, 34, 440]
-    assert json.loads(json.dumps(definitions)) == definitions
-    names = [queue["name"] for queue in definitions["queues"]]
-    for policy in definitions["policies"]:
+    made = definitions(["task_queue"], vhost="v", broker_version=version)
+    assert [len(made[key]) for key in ("vhosts", "exchanges", "queues", "bindings")] == [1, 34, 34, 440]
+    assert json.loads(json.dumps(made)) == made
+    names = [queue["name"] for queue in made["queues"]]
+    for policy in made["policies"]:
         assert [name for name in names if re.search(policy["pattern"], name)] == ["task_queue"]
         assert ("consumer-timeout" in policy["definition"]) == has_timeout
