@@ -29,6 +29,9 @@ EXIT_NOT_FOUND: Final = 127
 _DEFAULT_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 """Ignored by Python, and what is ignored stays so through exec."""
 
+_FOR_THE_COMMAND: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
+"""Those with which a cancel may end it, and which would end this process at once."""
+
 
 def run_command(
     job: frames.Job,
@@ -70,8 +73,8 @@ def _wait(pid: int, progress: ProgressFile) -> int:
         progress.look()
         signal.setitimer(signal.ITIMER_REAL, LOOK_S)  # only now, so that no look begins within another
 
-    # The command gets SIGTERM with the group and may need a while to end; until then this process must live.
-    previous_term = signal.signal(signal.SIGTERM, lambda *_: None)
+    # The command gets a signal with the group and may need a while to end; until then this process must live.
+    previous = {number: signal.signal(number, _passed_on) for number in _FOR_THE_COMMAND}
     previous_alarm = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, LOOK_S)
     try:
@@ -80,9 +83,14 @@ def _wait(pid: int, progress: ProgressFile) -> int:
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous_alarm)
-        signal.signal(signal.SIGTERM, previous_term)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     progress.look()
     return status
+
+
+def _passed_on(_number: int, _frame: object) -> None:
+    """It is for the command."""
 
 
 def _outcome(code: int, reason: str) -> Outcome:

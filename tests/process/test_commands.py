@@ -241,6 +241,23 @@ def test_a_command_that_exits_with_0_when_interrupted_has_not_succeeded(tmp_path
     assert isinstance(asyncio.run(interrupted()).outcome, Interrupted)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2])
+def test_a_command_has_its_time_to_end_whatever_the_signal(number: signal.Signals, tmp_path: Path) -> None:
+    async def interrupted() -> Finished:
+        async with running() as harness:
+            marker = tmp_path / "started"
+            trap = f"trap 'sleep 0.1; echo cleaned; exit 3' {number.name.removeprefix('SIG')}"
+            harness.give(**sh(f"{trap}; echo x > {marker}; while :; do sleep 0.02; done"))
+            await written(marker)
+            harness.pool.interrupt(0, 30.0, number)
+            return await harness.expect(Finished)
+
+    end = asyncio.run(interrupted())
+    assert isinstance(end.outcome, Interrupted)
+    assert end.ran.stdout is not None
+    assert end.ran.stdout.head == "cleaned\n"
+
+
 def test_the_child_dies_with_its_command_when_the_group_is_killed() -> None:
     end = once(**sh("kill -KILL 0"))
     assert isinstance(end.outcome, Crashed)
