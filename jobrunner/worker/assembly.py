@@ -2,8 +2,8 @@
 
 from jobrunner.execution.pool import PoolSettings, Work
 from jobrunner.worker.admission import Policy
+from jobrunner.worker.delivered import Run
 from jobrunner.worker.settings import WorkerSettings
-from jobrunner.worker.settlement import Run
 
 
 def pool_settings_of(settings: WorkerSettings) -> PoolSettings:

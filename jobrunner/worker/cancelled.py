@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from jobrunner.envelope import is_id
-from jobrunner.worker.settlement import CancelNote
+from jobrunner.worker.delivered import CancelNote
 
 _KEY: Final = 3
 """Letters of an id by which it is put into one of 32,768 buckets."""

@@ -10,9 +10,9 @@ from jobrunner.outcome import Cancelled, Dead, Defer, HandBack
 from jobrunner.retry import Limits, limits_of
 from jobrunner.worker import admission, journal, settlement
 from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker.delivered import Run
 from jobrunner.worker.leases import Leases
 from jobrunner.worker.question import Finding
-from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.slots import Slots
 from jobrunner.worker.tombstones import Tombstones

@@ -14,8 +14,9 @@ from jobrunner.broker.delivery import QueueUnavailable
 from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError
 from jobrunner.outcome import Cancelled, Dead, Done, Error, Expired, HandBack, Park, Release, RunAgain
+from jobrunner.worker.delivered import Run
 from jobrunner.worker.settings import WorkerSettings
-from jobrunner.worker.settlement import Run, wait_of
+from jobrunner.worker.settlement import wait_of
 
 REPEATED_S = 30.0
 

@@ -20,10 +20,10 @@ from jobrunner.broker.control import AMONG_WORKERS, Reply, Request, reply_messag
 from jobrunner.outcome import Defer, HandBack
 from jobrunner.worker import journal
 from jobrunner.worker.company import Company
+from jobrunner.worker.delivered import Run
 from jobrunner.worker.presence import Presence
 from jobrunner.worker.question import Finding, OnDecided, Question, Returns
 from jobrunner.worker.settings import WorkerSettings
-from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 
 HELLO_AGAIN_S = 1.0

@@ -34,6 +34,7 @@ from jobrunner.outcome import HandBack, UnknownFunction
 from jobrunner.retry import decide
 from jobrunner.worker import inbox, journal, settlement
 from jobrunner.worker.assembly import policy_of, pool_settings_of, work_of
+from jobrunner.worker.delivered import Run
 from jobrunner.worker.inbox import Inbox
 from jobrunner.worker.intake import Intake
 from jobrunner.worker.leases import Leases
@@ -42,7 +43,6 @@ from jobrunner.worker.pauses import Pauses
 from jobrunner.worker.presence import Presence
 from jobrunner.worker.reload import reload_keys
 from jobrunner.worker.settings import WorkerSettings
-from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.slots import Slots
 from jobrunner.worker.steering import Steering

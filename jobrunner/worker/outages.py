@@ -6,8 +6,8 @@ from jobrunner.broker.connection import ConnectionBlocked, ConnectionUnblocked
 from jobrunner.broker.consumer import ConsumerLost
 from jobrunner.errors import JobrunnerError
 from jobrunner.worker import journal
+from jobrunner.worker.delivered import Run
 from jobrunner.worker.leases import Leases
-from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.slots import Slots
 

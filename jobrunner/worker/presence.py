@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from jobrunner import __version__, attempts, events
 from jobrunner.broker.control import Reply, RunningJob
+from jobrunner.worker.delivered import Run
 from jobrunner.worker.pauses import Pauses
 from jobrunner.worker.settings import WorkerSettings
-from jobrunner.worker.settlement import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

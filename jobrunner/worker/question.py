@@ -5,7 +5,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from jobrunner.broker.consumer import Delivery
-from jobrunner.worker.settlement import Run
+from jobrunner.worker.delivered import Run
 
 RETURNED_KEYS = 1000
 """Runs that are remembered as handed back in good order."""

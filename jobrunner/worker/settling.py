@@ -15,9 +15,9 @@ from jobrunner.errors import JobrunnerError
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Cancelled, Dead, Defer, Done, Expired, HandBack, Release, Verdict
 from jobrunner.worker import journal, settlement
+from jobrunner.worker.delivered import Run
 from jobrunner.worker.gathering import LARGE_BYTES, Gathering
 from jobrunner.worker.inbox import Confirmed, Local, PublishAgain, RouteReady
-from jobrunner.worker.settlement import Run
 
 SETTLED_KEYS = 20_000
 """Runs that are remembered as settled (about 4 MB): a redelivery of one is acked, not run again."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.consumer import ConsumerMessage, Delivery, SlotConsumer
+from jobrunner.worker.delivered import Run
 from jobrunner.worker.inbox import ConsumersPaused, Local
-from jobrunner.worker.settlement import Run
 
 HELD_S = 2.0
 """How long a delivered job waits for a process that is being replaced, before it is handed back."""

@@ -12,8 +12,8 @@ from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Pool, Progress
 from jobrunner.outcome import Cancelled, HandBack, Park, RunAgain, Verdict
 from jobrunner.worker import journal, settlement
+from jobrunner.worker.delivered import CancelNote, Run
 from jobrunner.worker.presence import HEARTBEAT_S, Presence
-from jobrunner.worker.settlement import CancelNote, Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.slots import Slots
 from jobrunner.worker.tombstones import Tombstones

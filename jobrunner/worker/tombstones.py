@@ -16,7 +16,7 @@ from jobrunner.broker.stream import Record, StreamReader
 from jobrunner.envelope import Envelope
 from jobrunner.errors import BrokerLost, PermissionRefused
 from jobrunner.worker.cancelled import CancelledJobs
-from jobrunner.worker.settlement import CancelNote
+from jobrunner.worker.delivered import CancelNote
 
 QUIET_S = 0.15
 """No record for so long, once the broker reads: all that were there have been read. A stream has no end mark."""

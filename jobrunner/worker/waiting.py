@@ -27,8 +27,8 @@ from jobrunner.outcome import Cancelled, Expired, Release, Renew, Verdict
 from jobrunner.retry import Limits
 from jobrunner.worker import admission, journal
 from jobrunner.worker.awaited import Awaited, keys_of, runs_of
+from jobrunner.worker.delivered import Run
 from jobrunner.worker.held import Held, envelope_of, slim
-from jobrunner.worker.settlement import Run
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.tombstones import Tombstones
 from jobrunner.workflow import Drop

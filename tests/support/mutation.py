@@ -16,6 +16,7 @@ from jobrunner.registry import FunctionSpec, is_task_name
 from jobrunner.retry import limits_of
 from jobrunner.worker import admission, settlement
 from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker.delivered import Run
 from tests.support.hostile import Keys
 
 QUEUE: Final = "task_queue"
@@ -148,7 +149,7 @@ def check(it: Delivery, is_changed: bool) -> str:
     with_key = admission.read(it, KEYED)
     assert isinstance(with_key, Unreadable) or not is_changed, it
     got = admission.read(it, PLAIN)
-    run = settlement.Run(got, it, limits_of(got.job, None)) if isinstance(got, Envelope) else None
+    run = Run(got, it, limits_of(got.job, None)) if isinstance(got, Envelope) else None
     if run is None:
         assert isinstance(got, Unreadable)
         messages, came = settlement.plan_unreadable(got, it, "w1", NOW), got.error.reason

@@ -4,7 +4,7 @@ import random
 import tracemalloc
 
 from jobrunner.worker.cancelled import CancelledJobs
-from jobrunner.worker.settlement import CancelNote
+from jobrunner.worker.delivered import CancelNote
 
 LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 NOTE = CancelNote("typo", "ann@web3")
