@@ -14,6 +14,7 @@ from jobrunner.broker.publisher import Refused as NotTaken
 from jobrunner.config import BrokerUrl
 from jobrunner.envelope import MalformedMessage
 from jobrunner.errors import BrokerLost, JobrunnerError, NotFound, PermissionRefused
+from jobrunner.ids import id_of
 from jobrunner.signing import Refused
 
 CHANNELS = 16
@@ -75,7 +76,7 @@ class Purge:
             self._refused = message.error
 
     def _cancelled(self, delivery: Delivery) -> events.Cancelled:
-        job_id, run, state = envelope.id_of(delivery.body), None, envelope.State()
+        job_id, run, state = id_of(delivery.body), None, envelope.State()
         try:
             if isinstance(signature_of(self._connection.url, self._queue, delivery), Refused):
                 raise MalformedMessage(reason="not signed: the id that it claims may be someone else's")

@@ -11,6 +11,7 @@ from jobrunner import envelope as envelopes
 from jobrunner.broker import topology
 from jobrunner.envelope import After, Envelope
 from jobrunner.errors import BadValue
+from jobrunner.ids import new_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class Mold:
         due_s = wishes.due_s(now_s)
         job = msgspec.structs.replace(
             self._jobs.get(own_queue) or self._job(own_queue),
-            id=job_id or wishes.job_id or envelopes.new_id(),
+            id=job_id or wishes.job_id or new_id(),
             iat=now_s,
             seq=wishes.seq if seq is None else seq,
             expires_at=None if wishes.expires_s is None else (due_s or now_s) + wishes.expires_s,

@@ -15,8 +15,9 @@ from jobrunner.api.outbox import Outbox
 from jobrunner.api.window import CHUNK, Answer, Source, Window
 from jobrunner.config import Settings
 from jobrunner.durations import format_about
-from jobrunner.envelope import Envelope, new_id
+from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError, NotFound, WaitTimeout
+from jobrunner.ids import new_id
 from jobrunner.watch import End, end_in
 from jobrunner.wishes import Mold
 

@@ -22,6 +22,7 @@ from jobrunner.api.options import Options
 from jobrunner.api.window import CHUNK, Answer, Source
 from jobrunner.errors import JobrunnerError, NotACall, NotFound
 from jobrunner.execution import failures, tasks
+from jobrunner.ids import new_id
 from jobrunner.outcome import Dead, Outcome, RunAgain, Succeeded
 from jobrunner.watch import End
 
@@ -173,7 +174,7 @@ class InlineCore:
                 try:
                     yield [(await self.enqueue(one, options, number), None)]
                 except JobrunnerError as exc:
-                    yield [(Ticket(envelopes.new_id()), exc)]
+                    yield [(Ticket(new_id()), exc)]
                 number += 1
 
     async def map(

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, Self, TypedDict
 
-from jobrunner import envelope as envelopes
 from jobrunner.durations import parse_backoff, parse_duration
 from jobrunner.envelope import After
 from jobrunner.errors import BadValue, OptionsClash
+from jobrunner.ids import is_id, new_id
 from jobrunner.wishes import Wishes
 
 if TYPE_CHECKING:
@@ -204,6 +204,6 @@ def _tags(value: Collection[str] | None) -> list[str]:
 
 
 def _checked_id(value: str | None) -> str | None:
-    if value is not None and not envelopes.is_id(value):
-        raise BadValue(problem=f"'{value}' is not a job id.", hint=f"16 characters such as {envelopes.new_id()}")
+    if value is not None and not is_id(value):
+        raise BadValue(problem=f"'{value}' is not a job id.", hint=f"16 characters such as {new_id()}")
     return value

@@ -11,12 +11,13 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from jobrunner import envelope, events
+from jobrunner import events
 from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import Missing
 from jobrunner.broker.inbound import Inbound
 from jobrunner.broker.publisher import Message, Publisher, Stored
+from jobrunner.ids import new_id
 
 T = TypeVar("T")
 
@@ -175,7 +176,7 @@ class Asker:
 
     def __init__(self, connection: Connection, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._nonce = envelope.new_id()
+        self._nonce = new_id()
         self._replies: list[Reply] = []
         self._arrived = asyncio.Event()
         self._inbound = Inbound(connection, [f"reply.{self._nonce}"], self._take)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pika import exceptions
 
-from jobrunner import envelope, events
+from jobrunner import events
 from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
@@ -19,6 +19,7 @@ from jobrunner.broker.explain import explain
 from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.broker.topology import Binding, Declaration, Exchange, Queue
 from jobrunner.errors import BrokerLost, PermissionRefused
+from jobrunner.ids import new_id
 
 if TYPE_CHECKING:
     from pika.exchange_type import ExchangeType
@@ -220,7 +221,7 @@ async def publish_genesis(publisher: Publisher) -> None:
 
     Raises: BrokerLost when it was not stored.
     """
-    answer = await publisher.publish_confirmed(event_message(events.Genesis(at=time.time(), id=envelope.new_id())))
+    answer = await publisher.publish_confirmed(event_message(events.Genesis(at=time.time(), id=new_id())))
     if not isinstance(answer, Stored):
         raise BrokerLost(address=publisher.connection.url.address, reason=f"the ledger took no record: {answer}")
 

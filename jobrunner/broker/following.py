@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from jobrunner import envelope, events
+from jobrunner import events
 from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.control import Request, request_message
@@ -14,6 +14,7 @@ from jobrunner.broker.inbound import Inbound
 from jobrunner.broker.message import message_id_of
 from jobrunner.broker.publisher import Message, Publisher
 from jobrunner.errors import KeyCannotSign
+from jobrunner.ids import new_id
 
 AGAIN_S = 5.0
 """Between two requests: workers send for 15 seconds after each."""
@@ -75,7 +76,7 @@ class Follower:
             self._on_log(event)
 
     async def _ask_again(self) -> None:
-        nonce = envelope.new_id()
+        nonce = new_id()
         while True:
             request = Request(verb="follow", nonce=nonce, at=time.time(), jobs=self._jobs)
             with contextlib.suppress(KeyCannotSign):  # then what the ledger keeps has to do

@@ -5,17 +5,17 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from jobrunner import envelope as envelopes
 from jobrunner.cli import out
 from jobrunner.durations import format_size
 from jobrunner.envelope import MAX_JOB_BYTES
 from jobrunner.errors import BadValue, MessageTooLarge
+from jobrunner.ids import is_id, new_id
 
 
 def checked_id(job_id: str | None) -> str | None:
     """The id, if it has the form of one. Raises: BadValue."""
-    if job_id is not None and not envelopes.is_id(job_id):
-        raise BadValue(problem=f"'{job_id}' is not a job id.", hint=f"16 characters such as {envelopes.new_id()}")
+    if job_id is not None and not is_id(job_id):
+        raise BadValue(problem=f"'{job_id}' is not a job id.", hint=f"16 characters such as {new_id()}")
     return job_id
 
 

@@ -10,6 +10,7 @@ from jobrunner.calls import show_command
 from jobrunner.cli.enqueue_plan import checked_call, fields_of, queue_of, whoami
 from jobrunner.envelope import After, Envelope
 from jobrunner.errors import UsageError
+from jobrunner.ids import id_of
 from jobrunner.wishes import Wishes, build
 
 _COMMAND = "--"
@@ -32,7 +33,7 @@ class Then:
         number: how many of them have ended before.
         """
         parts = (self.run, self.when, self.shown, str(number))
-        return envelopes.id_of(b"then", *(part.encode() for part in parts))
+        return id_of(b"then", *(part.encode() for part in parts))
 
     def envelope(self, number: int, since_s: float) -> Envelope:
         """Its job. since_s: when the first job of the run was made. Raises: as `build`."""

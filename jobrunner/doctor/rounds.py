@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from jobrunner import envelope
 from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.connection import Connection
@@ -19,6 +18,7 @@ from jobrunner.broker.stream import Record, StreamReader
 from jobrunner.doctor.check import Check, error, of_error, ok, unknown, warning
 from jobrunner.envelope import MAX_JOB_BYTES
 from jobrunner.errors import BrokerBlocked, JobrunnerError, PermissionRefused
+from jobrunner.ids import new_id
 
 ANSWER_S: Final = 10.0
 DELAY_S: Final = 1.6
@@ -38,7 +38,7 @@ class Rounds:
         self._asking = asking
         self._publishing = publishing
         self._publisher = Publisher(publishing, confirm_timeout_s=ANSWER_S)
-        self._nonce = envelope.new_id()
+        self._nonce = new_id()
         self._word = f"doctor-{self._nonce}"
         self._arrived: dict[bytes, asyncio.Future[float]] = {}
         self._channel: AmqpChannel | None = None

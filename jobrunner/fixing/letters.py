@@ -24,6 +24,7 @@ from jobrunner.broker.message import signature_of
 from jobrunner.broker.publisher import Publisher
 from jobrunner.envelope import DEFAULT_PRIORITY, Envelope, MalformedMessage, State
 from jobrunner.errors import LettersInUse, PermissionRefused
+from jobrunner.ids import id_of, is_id
 from jobrunner.signing import Refused
 
 AGAIN_S: Final = (0.05, 0.4)
@@ -62,8 +63,8 @@ def letter_of(delivery: Delivery) -> Letter:
         job_id = job.id
     except MalformedMessage:
         envelope, state = None, State()
-        named = delivery.message_id if delivery.message_id and envelopes.is_id(delivery.message_id) else None
-        job_id = named or envelopes.id_of(delivery.body)
+        named = delivery.message_id if delivery.message_id and is_id(delivery.message_id) else None
+        job_id = named or id_of(delivery.body)
     reason, is_ours = headers.get("jr-reason"), True
     if not isinstance(reason, str):
         reason, is_ours = headers.get("x-first-death-reason"), False

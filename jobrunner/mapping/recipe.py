@@ -12,6 +12,7 @@ from jobrunner import envelope as envelopes
 from jobrunner.calls import Call as Shown
 from jobrunner.calls import show_command
 from jobrunner.envelope import Envelope
+from jobrunner.ids import id_of
 from jobrunner.mapping.inputs import BadInput, Input
 from jobrunner.mapping.items import Item
 from jobrunner.mapping.template import Call, Command, show
@@ -60,7 +61,7 @@ class Recipe:
 
     def item_id(self, text: str, nth: int) -> str:
         """The id of the nth of equal inputs."""
-        return envelopes.id_of(self.run.encode(), text.encode(), str(nth).encode())
+        return id_of(self.run.encode(), text.encode(), str(nth).encode())
 
     def alone(self, item: Item) -> Envelope:
         """The job of one input. Raises: BadInput, and what `Mold.envelope` raises."""
@@ -81,7 +82,7 @@ class Recipe:
         """One job for several inputs. calls: what `part` gave for each. is_again: some were in a batch before."""
         ids = [item.id for item in items]
         salt = secrets.token_bytes(8) if is_again else b""
-        job_id = envelopes.id_of(self.run.encode(), salt, "".join(ids).encode())
+        job_id = id_of(self.run.encode(), salt, "".join(ids).encode())
         fields = {
             "task": self.task,
             "batch": msgspec.Raw(b"[" + b",".join(calls) + b"]"),

@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from jobrunner import events
-from jobrunner.envelope import is_id
+from jobrunner.ids import is_id
 
 LARGEST: Final = 2**53
 """Of the numbers in an event: larger ones are not ours, and SQLite could not hold them."""

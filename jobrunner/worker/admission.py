@@ -15,6 +15,7 @@ from jobrunner import signing
 from jobrunner.broker.topology import LEVELS, check_queue_name, level
 from jobrunner.envelope import Envelope, Job, MalformedMessage
 from jobrunner.errors import JobrunnerError
+from jobrunner.ids import id_of, is_id
 from jobrunner.keyring import KeyRing
 from jobrunner.outcome import Dead, Error, Expired, Redelay, RunAgain, Verdict, clip
 from jobrunner.registry import FunctionSpec, is_task_name
@@ -131,7 +132,7 @@ def _decode(body: bytes, message_id: str | None) -> Job:
             later = msgspec.json.decode(body, type=_Later)
         except (ValueError, RecursionError, MemoryError):
             later = None
-        if later is None or later.v <= envelopes.LATEST or not envelopes.is_id(later.id) or message_id != later.id:
+        if later is None or later.v <= envelopes.LATEST or not is_id(later.id) or message_id != later.id:
             raise
         return Job(v=later.v, id=later.id, queue=later.queue, iat=0.0, task="unknown:unknown")
 
@@ -143,7 +144,7 @@ def _priority(value: int | None) -> int:
 def unreadable(received: Received, reason: str, message: str) -> Unreadable:
     """The refusal of a message that is no job."""
     return Unreadable(
-        job_id=envelopes.id_of(received.body),
+        job_id=id_of(received.body),
         sha256=hashlib.sha256(received.body).hexdigest(),
         error=Error(reason=reason, message=clip(message)),
     )
@@ -155,7 +156,7 @@ def adopt_foreign(received: Received, policy: Policy) -> Envelope:
     With a `message_id` the job's id follows from it and the body, so that a redelivery is recognised; without, it is
     random, since two equal bodies may well be two jobs.
     """
-    job_id = envelopes.id_of(received.message_id.encode(), received.body) if received.message_id else None
+    job_id = id_of(received.message_id.encode(), received.body) if received.message_id else None
     if policy.raw_handler is not None:
         job = envelopes.new_job(queue=received.queue, job_id=job_id, task=policy.raw_handler, raw=received.body)
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from jobrunner.envelope import is_id
+from jobrunner.ids import is_id
 from jobrunner.worker.delivered import CancelNote
 
 _KEY: Final = 3

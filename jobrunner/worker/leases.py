@@ -13,10 +13,10 @@ import time
 
 import msgspec
 
-from jobrunner import envelope
 from jobrunner.broker import topology
 from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.control import AMONG_WORKERS, Reply, Request, reply_message, request_message
+from jobrunner.ids import new_id
 from jobrunner.outcome import Defer, HandBack
 from jobrunner.worker import journal
 from jobrunner.worker.company import Company
@@ -47,7 +47,7 @@ class Leases:
     """
 
     def __init__(self, settler: Settler, presence: Presence, settings: WorkerSettings) -> None:
-        self.me = envelope.new_id()
+        self.me = new_id()
         self.open: dict[tuple[str, int], Question] = {}
         self._settler = settler
         self._presence = presence

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner.envelope import new_id
+from jobrunner.ids import new_id
 from jobrunner.local import probe
 from tests.support.broker import docker_answers
 from tests.support.command import ROOT, Commands

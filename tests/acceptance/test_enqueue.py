@@ -12,7 +12,7 @@ import pytest
 
 from jobrunner.broker import declare
 from jobrunner.broker.topology import Queue
-from jobrunner.envelope import new_id
+from jobrunner.ids import new_id
 from tests.broker.lab import lab
 from tests.support.broker import TestBroker
 from tests.support.command import COMMAND

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pika
 
-from jobrunner import envelope
+from jobrunner.ids import new_id
 from tests.support.broker import TestBroker
 from tests.support.eventually import eventually
 from tests.support.foreign import publish
@@ -37,7 +37,7 @@ def talk(gate, *_, **__):
 
 def foreign(url: str, queue: str) -> None:
     """A job as only another program would write it."""
-    job_id = envelope.new_id()
+    job_id = new_id()
     fields = {"v": 1, "id": job_id, "queue": queue, "iat": 1.0, "task": f"{EVIL}:x", "user": EVIL, "run": EVIL}
     body = json.dumps({**fields, "tags": [EVIL], "label": EVIL, "kwargs": {EVIL: EVIL}}, ensure_ascii=False).encode()
     publish(url, queue, body, pika.BasicProperties(message_id=job_id, content_type=EVIL))

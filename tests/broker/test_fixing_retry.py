@@ -12,13 +12,14 @@ from jobrunner.broker import topology
 from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Message
 from jobrunner.client import Client
-from jobrunner.envelope import Envelope, State, decode, id_of, state_of
+from jobrunner.envelope import Envelope, State, decode, state_of
 from jobrunner.errors import LettersInUse
 from jobrunner.fixing import letters as fixing_letters
 from jobrunner.fixing.changes import COPY_STEP, parse_changes
 from jobrunner.fixing.letters import Letter, Letters
 from jobrunner.fixing.purging import LetterPurge
 from jobrunner.fixing.retrying import Retried, Retrier
+from jobrunner.ids import id_of
 from jobrunner.view.recorder import sync
 from jobrunner.view.store import Store
 from tests.broker.lab import in_loop, lab

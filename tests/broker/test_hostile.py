@@ -12,7 +12,7 @@ import pytest
 
 from jobrunner.broker.topology import CONTROL, DEAD, EVENTS
 from jobrunner.config import parse_url
-from jobrunner.envelope import id_of
+from jobrunner.ids import id_of
 from tests.support.command import Commands
 from tests.support.eventually import eventually
 from tests.support.hostile import Hostile, Keys, Place, corpus

@@ -18,7 +18,8 @@ from jobrunner.broker.stream import Record, StreamReader
 from jobrunner.broker.subscription import Subscription
 from jobrunner.broker.waiting import WaitingDelivered, WaitingLost, WaitingPort
 from jobrunner.config import parse_url
-from jobrunner.envelope import After, new_id, new_job, seal
+from jobrunner.envelope import After, new_job, seal
+from jobrunner.ids import new_id
 from jobrunner.worker.tombstones import Tombstones
 from tests.broker.lab import Lab, in_loop, lab, on_channel
 from tests.support.broker import TestBroker

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobrunner import envelope, events
+from jobrunner import events
 from jobrunner.broker import declare, topology
 from jobrunner.broker.batch import all_answers
 from jobrunner.broker.message import message_id_of
@@ -20,6 +20,7 @@ from jobrunner.broker.publisher import Message, Stored, event_message
 from jobrunner.broker.stream import Record
 from jobrunner.config import BrokerUrl, parse_url
 from jobrunner.errors import BrokerRefused, BrokerTimeout
+from jobrunner.ids import new_id
 from jobrunner.view.recorder import _Recorder, follow, sync
 from jobrunner.view.store import Store
 from tests.broker.lab import Lab, in_loop, lab, on_channel
@@ -33,7 +34,7 @@ PATIENCE_S = 30.0
 
 def some(count: int) -> list[events.Event]:
     """That many new jobs."""
-    return [queued(envelope.new_id(), time.time()) for _ in range(count)]
+    return [queued(new_id(), time.time()) for _ in range(count)]
 
 
 async def publish(made: Lab, told: Sequence[events.Event]) -> None:
@@ -298,7 +299,7 @@ async def test_what_happens_is_seen_at_once_by_who_follows(broker: TestBroker, t
             async with following(store, broker.parsed, lambda _: came.set()):
                 for _ in range(20):
                     came.clear()
-                    event = queued(job_id := envelope.new_id(), time.time())
+                    event = queued(job_id := new_id(), time.time())
                     await publisher.publish_confirmed(event_message(event))
                     published = time.monotonic()
                     async with asyncio.timeout(PATIENCE_S):

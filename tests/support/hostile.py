@@ -16,7 +16,8 @@ from typing import Any, Final
 import msgspec
 import pika
 
-from jobrunner import envelope, signing
+from jobrunner import signing
+from jobrunner.ids import id_of
 from jobrunner.keyring import Key, KeyRing, new_lines, parse
 
 CORPUS = Path(__file__).parents[1] / "hostile" / "corpus"
@@ -113,7 +114,7 @@ def signed(message: Hostile, place: Place, keys: Keys) -> Hostile:
 
 def _read(path: Path, place: Place, keys: Keys) -> Hostile:
     written = json.loads(path.read_text())
-    job_id = envelope.id_of(path.stem.encode(), place.queue.encode())
+    job_id = id_of(path.stem.encode(), place.queue.encode())
     words = {_ID: job_id, "$QUEUE": place.queue, "$WITNESS": place.witness, "$NEVER": place.never}
     text: Callable[[str], str] = lambda value: _filled(value, words)  # noqa: E731
     body = _job(written["job"], job_id, text) if "job" in written else _body(written["body"], text)

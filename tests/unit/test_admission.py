@@ -7,6 +7,7 @@ import pytest
 
 from jobrunner import envelope
 from jobrunner.envelope import Envelope, State
+from jobrunner.ids import id_of
 from jobrunner.outcome import Dead, Expired, Park, Redelay, RunAgain, Verdict
 from jobrunner.registry import FunctionSpec
 from jobrunner.worker import admission
@@ -172,7 +173,7 @@ def test_what_is_no_job_is_unreadable_and_named_by_its_hash(facts: dict[str, obj
     got = admission.read(message, policy())
     assert isinstance(got, Unreadable)
     assert got.error.reason == reason
-    assert got.job_id == envelope.id_of(message.body)
+    assert got.job_id == id_of(message.body)
 
 
 def test_the_tutorials_message_is_input_for_a_raw_handler() -> None:

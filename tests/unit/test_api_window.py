@@ -11,8 +11,8 @@ from jobrunner.api.call import Call
 from jobrunner.api.ends import Ticket
 from jobrunner.api.reading import AsyncReader, Reader
 from jobrunner.api.window import Answer, Window
-from jobrunner.envelope import new_id
 from jobrunner.errors import BadValue, JobrunnerError
+from jobrunner.ids import new_id
 from jobrunner.watch import End
 
 

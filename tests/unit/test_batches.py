@@ -11,6 +11,7 @@ from jobrunner.errors import Permanent
 from jobrunner.execution import batches
 from jobrunner.execution.failures import Failure, classify
 from jobrunner.execution.tasks import encode_result
+from jobrunner.ids import new_id
 from jobrunner.outcome import Part, Rejected, Succeeded
 
 _parts = msgspec.json.Decoder(list[Part | None])
@@ -87,14 +88,14 @@ def test_arguments_may_nest_64_deep() -> None:
 
 def test_a_batch_is_of_a_version_that_an_older_worker_leaves_alone() -> None:
     one = envelope.new_job(queue="q", task="t:f")
-    many = envelope.new_job(queue="q", task="t:f", batch=msgspec.Raw(b"[[[1],{}]]"), items=[envelope.new_id()])
+    many = envelope.new_job(queue="q", task="t:f", batch=msgspec.Raw(b"[[[1],{}]]"), items=[new_id()])
     assert (one.v, many.v) == (1, 2)
     assert envelope.decode(envelope.seal(many).body, many.id) == many
 
 
 @pytest.mark.parametrize("fields", [{"batch": {}, "task": "t:f"}, {"batch": [], "argv": ["x"]}])
 def test_a_batch_without_a_function_is_no_job(fields: dict[str, object]) -> None:
-    job_id = envelope.new_id()
+    job_id = new_id()
     body = msgspec.json.encode({"v": 2, "id": job_id, "queue": "q", "iat": 1.0, **fields})
     with pytest.raises(MalformedMessage, match="batch"):
         envelope.decode(body, job_id)

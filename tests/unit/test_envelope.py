@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jobrunner import envelope
 from jobrunner.envelope import Envelope, MalformedMessage, State
+from jobrunner.ids import id_of, is_id, new_id
 
 ID = "k7f2m9xq4tzd8w1r"
 
@@ -110,18 +111,18 @@ def test_no_bytes_do_more_than_be_refused(raw: bytes) -> None:
 
 
 def test_ids_are_well_formed_and_differ() -> None:
-    ids = {envelope.new_id() for _ in range(1000)}
+    ids = {new_id() for _ in range(1000)}
     assert len(ids) == 1000
-    assert all(envelope.is_id(one) for one in ids)
-    assert envelope.id_of(b"a", b"b") == "b6s73bgvqjrx67a1" != envelope.id_of(b"ab")
+    assert all(is_id(one) for one in ids)
+    assert id_of(b"a", b"b") == "b6s73bgvqjrx67a1" != id_of(b"ab")
 
 
 def test_a_copy_of_the_process_gives_other_ids_than_the_process() -> None:
-    envelope.new_id()  # others are made ahead by now
+    new_id()  # others are made ahead by now
     reader, writer = os.pipe()
     if (pid := os.fork()) == 0:
         try:
-            os.write(writer, " ".join(envelope.new_id() for _ in range(100)).encode())
+            os.write(writer, " ".join(new_id() for _ in range(100)).encode())
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
@@ -129,7 +130,7 @@ def test_a_copy_of_the_process_gives_other_ids_than_the_process() -> None:
     with os.fdopen(reader) as file:
         theirs = file.read().split()
     assert len(theirs) == 100
-    assert not {envelope.new_id() for _ in range(100)} & {*theirs}
+    assert not {new_id() for _ in range(100)} & {*theirs}
 
 
 def test_a_job_shows_no_arguments() -> None:

@@ -10,7 +10,7 @@ from jobrunner.broker import topology
 from jobrunner.broker.groups import MOST_BYTES, MOST_EVENTS, group, parts
 from jobrunner.broker.message import Message, Refused, Stored, Unknown, event_message, properties_of
 from jobrunner.broker.publisher import Answer, OnAnswer
-from jobrunner.envelope import new_id
+from jobrunner.ids import new_id
 from jobrunner.outcome import Error
 from jobrunner.worker.gathering import Gathering, Key
 from tests.broker.lab import in_loop

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobrunner import envelope
 from jobrunner.envelope import MAX_JOB_BYTES
 from jobrunner.errors import MessageTooLarge
+from jobrunner.ids import is_id
 from jobrunner.mapping.ends import Ends
 from jobrunner.mapping.inputs import BadInput, Input
 from jobrunner.mapping.items import Ended, Item, Job
@@ -313,7 +313,7 @@ def test_the_job_of_an_input_knows_what_it_was_made_of() -> None:
 def test_ids_follow_from_run_input_and_which_of_equal_ones_it_is() -> None:
     ids = {recipe(run=run).item_id(text, nth) for run in ("r", "s") for text in ("a", "b") for nth in (1, 2)}
     assert len(ids) == 8
-    assert all(envelope.is_id(found) for found in ids)
+    assert all(is_id(found) for found in ids)
     assert recipe().item_id("a", 1) in ids
 
 

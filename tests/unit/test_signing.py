@@ -13,6 +13,7 @@ from jobrunner.broker.message import event_message, job_message, properties_of
 from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope
 from jobrunner.errors import KeyCannotSign, KeyFileOpen, KeyInvalid, OptionsClash
+from jobrunner.ids import id_of
 from jobrunner.keyring import Key, KeyRing, find_ring, kid_of, new_lines, parse, read_ring
 from jobrunner.outcome import Dead
 from jobrunner.worker import admission
@@ -74,7 +75,7 @@ def reason(it: Received, ring: KeyRing | None = RING, vhost: str = "jobs") -> st
     got = read(it, ring, vhost)
     if isinstance(got, Envelope):
         return None
-    assert got.job_id == envelope.id_of(it.body), "the claimed id may be someone else's job"
+    assert got.job_id == id_of(it.body), "the claimed id may be someone else's job"
     return got.error.reason
 
 
