@@ -35,6 +35,8 @@ BATCHES_OPEN = 4
 WINDOW = BATCHES_OPEN * events.QUEUED_BATCH_JOBS
 """Publishes under way at once: the broker always has the next ones while the disk writes the last."""
 
+NOT_FOUND = 404
+
 REFUSED_AGAIN_S = 0.2
 """First wait after the broker refused a job (queue full); doubles until the client's timeout."""
 
@@ -187,10 +189,10 @@ class Client:
 
     async def _insist(self, envelope: Envelope, answer: Answer, began: float, deadline: float) -> JobrunnerError | None:
         """What the one-by-one way makes of a job that the batch could not store."""
+        if isinstance(answer, Returned) or getattr(answer, "code", 0) == NOT_FOUND:
+            self._places.lost(envelope.job.queue)
         if not isinstance(answer, Returned | Refused):
             return self._unconfirmed(envelope.job.id, began)
-        if isinstance(answer, Returned):
-            self._places.lost(envelope.job.queue)
         try:
             await self._store(envelope, deadline)
         except JobrunnerError as exc:
@@ -221,11 +223,12 @@ class Client:
                 case Stored():
                     self._prober.answered()
                     return
-                case Returned():
+                case Returned() | Refused(code=404):  # its queue is gone, or an exchange on the way there
                     self._places.lost(envelope.job.queue)
                     error: JobrunnerError = Unroutable(queue=envelope.job.queue, user=self.url.user)
                     if time.monotonic() > deadline:
                         raise error
+                    await asyncio.sleep(wait_s if isinstance(answer, Refused) else 0.0)
                     await self._places.ensure(envelope)
                 case Refused(code=403):
                     raise self._prober.forbidden()

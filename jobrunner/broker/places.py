@@ -2,12 +2,15 @@
 
 import contextlib
 from collections.abc import Sequence
+from typing import Final
 
 from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.topology import Binding, Exchange
 from jobrunner.envelope import Envelope
 from jobrunner.errors import EntityDiffers, PermissionRefused, Unroutable
+
+_TOP: Final = topology.level(topology.LEVELS - 1)
 
 
 class Places:
@@ -40,6 +43,8 @@ class Places:
         self._queues.discard(queue)
         self._ladders.discard(queue)
         self._has_waiting = False
+        # with a queue that was deleted its binding has gone, also where the queue is made again
+        self._connection.known -= {topology.jobs_binding(queue).key, _TOP}
 
     async def ensure(self, envelope: Envelope) -> None:
         """The queue is there, for a delayed job the ladder, and for it and one that waits the way from there.
@@ -84,11 +89,10 @@ async def ensure_ladder(connection: Connection, queue: str) -> None:
 
     Raises: PermissionRefused, EntityDiffers, BrokerLost.
     """
-    top = topology.level(topology.LEVELS - 1)
-    if top not in connection.known:
-        if not await declare.exists(connection, [Exchange(top, "topic")]):
+    if _TOP not in connection.known:
+        if not await declare.exists(connection, [Exchange(_TOP, "topic")]):
             await declare.declare(connection, [*topology.startup(), *topology.ladder()])
-        connection.known.add(top)
+        connection.known.add(_TOP)
     binding = topology.jobs_binding(queue)
     if binding.key not in connection.known:
         await _bind(connection, binding)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from jobrunner import attempts, events
-from jobrunner.broker import declare
+from jobrunner.broker import declare, topology
 from jobrunner.broker.groups import group
 from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.broker.topology import Queue
@@ -28,7 +28,7 @@ from jobrunner.errors import (
 from jobrunner.purge import Purge
 from jobrunner.view import recorder
 from jobrunner.view.store import Store
-from tests.broker.lab import in_loop
+from tests.broker.lab import in_loop, on_channel
 from tests.support.broker import TestBroker
 from tests.support.eventually import eventually_async, eventually_is
 from tests.support.proxy import Proxy
@@ -206,6 +206,38 @@ async def test_a_delayed_job_comes_when_it_is_due(broker: TestBroker, queue_name
 
         arrived_s = await eventually_async(there)
         assert -0.05 < arrived_s - due_s < 20
+
+
+@pytest.mark.parametrize("what", ["the queue", "the ladder"])
+@in_loop
+async def test_a_delayed_job_comes_after_somebody_has_deleted_what_led_to_its_queue(
+    make_vhost: Callable[..., str], what: str
+) -> None:
+    queue = "lost and made again"
+    async with Client(parse_url(make_vhost(quorum=True)), timeout_s=20.0) as client:
+
+        async def delayed(by_s: float) -> None:
+            await client.enqueue(seal(new_job(queue=queue, task="tasks:add"), not_before_s=time.time() + by_s))
+
+        await delayed(0.2)
+        await eventually_is(lambda: client.depth(queue), (1, 0))
+        if what == "the queue":
+            await declare.delete_queue(client.connection, queue)
+            await client.enqueue(job(queue))
+            await delayed(0.2)
+            await eventually_is(lambda: client.depth(queue), (2, 0))
+            return
+        for number in range(topology.LEVELS):
+            level = topology.level(number)
+            await on_channel(client.connection, lambda one, done, name=level: one.exchange_delete(name, callback=done))
+            await declare.delete_queue(client.connection, level)
+        await delayed(3600.0)
+
+        async def waiting() -> int:
+            depths = [await client.depth(topology.level(number)) for number in range(topology.LEVELS)]
+            return sum(depth[0] for depth in depths if depth is not None)
+
+        await eventually_is(waiting, 1)
 
 
 @in_loop
