@@ -171,12 +171,13 @@ def chosen(typed: str | None) -> Sequence[str]:
 
 def drawn(rows: Sequence["JobRow"], names: Sequence[str], now: float, color: str) -> str:
     """The table for a terminal."""
-    from jobrunner.cli.draw import table
+    from jobrunner.cli.draw import Column, table
 
     columns = [COLUMNS[name] for name in names]
-    return table(
-        [each.column for each in columns], [[each.shown(row, now, color) for each in columns] for row in rows], color
-    )
+    headings = [each.column for each in columns]
+    if names is ON_TERMINAL:  # nobody has asked for this one
+        headings[names.index("queue")] = Column("QUEUE", flexible=True, spare=1)
+    return table(headings, [[each.shown(row, now, color) for each in columns] for row in rows], color)
 
 
 def piped(row: "JobRow", names: Sequence[str]) -> str:

@@ -103,8 +103,8 @@ def _draw(shared: Shared, rows: Sequence["CauseRow"]) -> None:
     columns = [
         Column("CAUSE"),
         Column("COUNT", right=True),
-        Column("NEWEST", right=True),
-        Column("OLDEST", right=True),
+        Column("NEWEST", right=True, spare=1),
+        Column("OLDEST", right=True, spare=2),
         Column("TASK"),
         Column("ERROR", flexible=True),
         *([Column("")] if has_room else []),

@@ -15,6 +15,8 @@ Cell = str | tuple[str, str]
 
 GAP: Final = 2
 FEWEST_COLUMNS: Final = 40
+HARDLY: Final = 16
+"""So wide at least a flexible column should be, if it has as much to show."""
 
 
 def width() -> int:
@@ -23,12 +25,16 @@ def width() -> int:
 
 
 class Column:
-    """A column. right: numbers. flexible: gives way, cut with an ellipsis, when the terminal is narrow."""
+    """A column. right: numbers. flexible: gives way, cut with an ellipsis, when the terminal is narrow.
 
-    def __init__(self, title: str, *, right: bool = False, flexible: bool = False) -> None:
+    spare: not 0: left out where flexible columns would otherwise have hardly any room; the greatest goes first.
+    """
+
+    def __init__(self, title: str, *, right: bool = False, flexible: bool = False, spare: int = 0) -> None:
         self.title = title
         self.right = right
         self.flexible = flexible
+        self.spare = spare
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], color: str) -> str:
@@ -36,6 +42,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], color: str)
     from rich.console import Console
     from rich.table import Table
 
+    columns, rows = _fitting(columns, list(rows))
     has_color = out.has_color(color, sys.stdout)
     console = Console(
         file=sys.stdout,
@@ -56,6 +63,22 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], color: str)
         console.print(drawn)
     lines = (line.rstrip() for line in captured.get().splitlines())
     return out.plain("\n".join(lines), sys.stdout)
+
+
+def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> tuple[list[Column], list[list[Cell]]]:
+    """Without the spare columns for which there is no room."""
+    from rich.cells import cell_len
+
+    widths = []
+    for at, column in enumerate(columns):
+        texts = [column.title, *(cell if isinstance(cell, str) else cell[0] for cell in (row[at] for row in rows))]
+        most = max(map(cell_len, texts))
+        widths.append(GAP + (min(most, HARDLY) if column.flexible else most))
+    kept = list(range(len(columns)))
+    for at in sorted((at for at in kept if columns[at].spare), key=lambda at: -columns[at].spare):
+        if sum(widths[each] for each in kept) - GAP > width():
+            kept.remove(at)
+    return [columns[at] for at in kept], [[row[at] for at in kept] for row in rows]
 
 
 def _text(cell: Cell) -> "Text":

@@ -16,7 +16,7 @@ from jobrunner.cli.status_facts import QueueFacts
 from jobrunner.cli.viewing import catch_up, opened
 from jobrunner.errors import BadValue, NotFound, PermissionRefused
 from jobrunner.view.live import paused_queues
-from jobrunner.view.pausing import pause_words
+from jobrunner.view.pausing import pause_words, resume_command
 from jobrunner.view.rows import Counts
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def list_all(shared: Shared, names: Sequence[str], *, no_sync: bool) -> int:
         out.emit_json({"queues": [_document(row, now) for row in found]})
     elif sys.stdout.isatty():
         if found:
-            _draw(found, now, shared.color)
+            _draw(found, now, shared)
     else:
         for row in found:
             out.emit(_piped(row, now))
@@ -95,11 +95,12 @@ def _piped(row: QueueFacts, now: float) -> str:
     return "\t".join([out.cell(row.name), *words, oldest, *map(out.cell, last)])
 
 
-def _draw(rows: Sequence[QueueFacts], now: float, color: str) -> None:
+def _draw(rows: Sequence[QueueFacts], now: float, shared: Shared) -> None:
     from jobrunner.cli.draw import Cell, Column, table
 
+    spare = {"OLDEST": 1, "LATER": 2}
     titles = ("READY", "RUNNING", "LATER", "DEAD", "OLDEST", "CONSUMERS")
-    is_paused, has_policy = any(row.paused for row in rows), any(row.policy for row in rows)
+    has_policy = any(row.policy for row in rows)
 
     def cells(row: QueueFacts) -> list[Cell]:
         counts, oldest_s = row.counts, row.oldest_s(now)
@@ -109,10 +110,13 @@ def _draw(rows: Sequence[QueueFacts], now: float, color: str) -> None:
             shown[2:] = [phrases.NOTHING] * 3
         oldest = phrases.NOTHING if oldest_s is None else phrases.took(round(oldest_s))
         policy = [out.printable(row.policy or phrases.NOTHING)] if has_policy else []
-        paused = [out.printable(pause_words(row.paused, now)) if row.paused else ""] if is_paused else []
-        return [*shown, oldest, f"{row.consumers or 0:,}", row.type or phrases.NOTHING, *policy, *paused]
+        return [*shown, oldest, f"{row.consumers or 0:,}", row.type or phrases.NOTHING, *policy]
 
-    columns = [Column("QUEUE", flexible=True), *(Column(title, right=True) for title in titles)]
-    columns += [Column("TYPE")] + ([Column("POLICY")] if has_policy else [])
-    columns += [Column("", flexible=True)] if is_paused else []
-    out.emit(table(columns, map(cells, rows), color))
+    columns = [Column("QUEUE", flexible=True)]
+    columns += [Column(title, right=True, spare=spare.get(title, 0)) for title in titles]
+    columns += [Column("TYPE", spare=4)] + ([Column("POLICY", spare=3)] if has_policy else [])
+    out.emit(table(columns, map(cells, rows), shared.color))
+    for row in rows:
+        if row.paused:
+            words = out.printable(f"{row.name} is {pause_words(row.paused, now)}.  {resume_command(row.name)}")
+            out.emit(f"{shared.mark('!')} {words}")

@@ -93,7 +93,8 @@ class _Look:
             for row in facts.queues:
                 out.emit(_piped(row, facts.now))
             for problem in facts.problems:
-                self._shared.talk(f"{out.plain(_mark(problem.level), sys.stderr)} {problem.text}")
+                fix = f"  {problem.fix}" if problem.fix else ""
+                self._shared.talk(f"{out.plain(_mark(problem.level), sys.stderr)} {problem.text}{fix}")
 
     def _draw(self, facts: "Facts") -> None:
         from jobrunner.cli.draw import table
@@ -133,7 +134,8 @@ def _columns() -> list[Any]:
     from jobrunner.cli.draw import Column
 
     numbers = ("READY", "RUNNING", "LATER", "DEAD", "OLDEST", "IN/s", "OUT/s")
-    return [Column("QUEUE", flexible=True), *(Column(title, right=True) for title in numbers)]
+    spare = {"OUT/s": 3, "IN/s": 2, "OLDEST": 1}
+    return [Column("QUEUE", flexible=True), *(Column(each, right=True, spare=spare.get(each, 0)) for each in numbers)]
 
 
 def _cells(row: "QueueFacts", now: float) -> list[Any]:

@@ -26,6 +26,7 @@ from jobrunner.cli import (
     draw,
     fixing,
     phrases,
+    queues_list,
     queues_pause,
     selecting,
     show_text,
@@ -212,6 +213,38 @@ def test_columns_are_those_that_were_typed() -> None:
 )
 def test_the_period_of_watch_may_be_left_out(typed: list[str], filled: list[str]) -> None:
     assert watching.fill_in(typed) == filled
+
+
+@pytest.mark.parametrize(
+    ("width", "first"),
+    [
+        (90, "QUEUE                  READY  RUNNING  LATER  DEAD  OLDEST  CONSUMERS  TYPE"),
+        (60, "QUEUE                READY  RUNNING  DEAD  OLDEST  CONSUMERS"),
+    ],
+)
+def test_queues_keep_their_names_where_it_is_narrow_and_a_pause_has_a_line_of_its_own(
+    width: int, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_terminal(monkeypatch, width)
+    pause = Pause(at=NOW - 60, queue="video", by="ana@mbp", reason="new disks")
+    rows = [QueueFacts(name, Counts(queue=name), ready=3, consumers=0) for name in ("video", topology.UNROUTED)]
+    rows[0].paused = pause
+    for row in rows:
+        row.type = "quorum"
+    queues_list._draw(rows, NOW, Shared(color="never"))
+    heading, video, unrouted, told = sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert heading.rstrip() == first
+    assert [line.split()[0][:18] for line in (video, unrouted)] == ["video", "jobrunner.v1.unrou"]
+    assert told == "! video is paused by ana@mbp until it is resumed: new disks.  jobrunner queues resume video"
+
+
+def test_a_list_for_people_leaves_the_queue_out_before_the_task_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_terminal(monkeypatch, 60)
+    row = job("dead", error=Error(reason="exit", message="exit code 7"))
+    names = list(columns.ON_TERMINAL)
+    for asked, heading in ((columns.ON_TERMINAL, []), (names, ["QUEUE"])):
+        first = columns.drawn([row], asked, NOW, "never").splitlines()[0].split()
+        assert first == ["ID", "STATE", "TASK", *heading, "AGE", "TOOK", "TRY"]
 
 
 def test_the_next_page_is_asked_for_with_all_that_made_this_one(
