@@ -6,11 +6,11 @@ import sys
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from jobrunner.cli.app import on_terminate, run
+    from jobrunner.cli.app import OnTerminate, run
     from jobrunner.failpoint import arm
 
     arm()
-    signal.signal(signal.SIGTERM, on_terminate)
+    signal.signal(signal.SIGTERM, OnTerminate())
     sys.exit(run(sys.argv[1:]))
 
 

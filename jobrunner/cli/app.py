@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ _OUTPUT_ENDS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The reader is gone; there is no room for more. Neither is a bug."""
 
 _COMPLETE = "_JOBRUNNER_COMPLETE"
+SAME_S = 1.0
 
 
 class Terminated(KeyboardInterrupt):
@@ -86,7 +88,7 @@ def build() -> Root:
             is_eager=True,
             allow_from_autoenv=False,
             callback=_version,
-            help="The version, and nothing else.",
+            help="Show the version and exit.",
         ),
     ]
     return root
@@ -123,9 +125,21 @@ def _ended(shared: Shared, exc: BaseException, sentence: str, code: int) -> int:
     return code
 
 
-def on_terminate(_number: int, _frame: object) -> None:
-    """The handler of SIGTERM for a process that runs one command."""
-    raise Terminated
+class OnTerminate:
+    """The handler of SIGTERM for a process that runs one command.
+
+    A second one that comes at once is the same: `timeout 10 jobrunner ...` signals the process and then its group. It
+    would break off what the first one ends.
+    """
+
+    def __init__(self) -> None:
+        self._last = -SAME_S
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        """Raises: Terminated."""
+        before, self._last = self._last, time.monotonic()
+        if self._last - before >= SAME_S:
+            raise Terminated
 
 
 def _run(args: list[str], shared: Shared) -> int:

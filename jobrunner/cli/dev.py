@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from jobrunner.cli.command import command, option, pass_shared
-from jobrunner.cli.kinds import Number
+from jobrunner.cli.kinds import QUEUE, Number
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import BrokerRefused, DevRemote
 
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 @command("dev")
 @option("-A", "--app", multiple=True, metavar="MODULE", show_default="tasks if it is here", help="Its @job functions.")
 @option("-p", "--procs", type=Number(1, 1024), metavar="N", show_default="usable CPUs", help="Worker processes.")
-@option("-q", "--queue", multiple=True, metavar="NAME", show_default="task_queue", help="Looked at in this order.")
+@option(
+    "-q",
+    "--queue",
+    type=QUEUE,
+    multiple=True,
+    metavar="NAME",
+    show_default="task_queue",
+    help="Looked at in this order.",
+)
 @option("--port", type=Number(1, 65535), metavar="N", help="The broker's port; any free one if not given.")
 @option("--once", is_flag=True, help="Stop the broker at the end, if it was started here.")
 @pass_shared

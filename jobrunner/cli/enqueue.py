@@ -6,7 +6,7 @@ import click
 
 from jobrunner.cli.after import WHEN, after_of
 from jobrunner.cli.command import command, option, pass_shared, tail_of
-from jobrunner.cli.kinds import BACKOFF, DURATION, POSITIVE_DURATION, PRIORITY, Number
+from jobrunner.cli.kinds import BACKOFF, DURATION, POSITIVE_DURATION, PRIORITY, QUEUE, Number
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import OptionsClash, UsageError
 
@@ -26,7 +26,7 @@ A line of --from: {"call": "mod:fn", "args": [], "kwargs": {}} or {"run": ["prog
 @command("enqueue", takes_tail=True, epilog=EXAMPLES, options_metavar="[OPTIONS]")
 @click.argument("target", required=False, metavar="TARGET")
 @click.argument("args", nargs=-1, metavar="[ARG]... | -- COMMAND [ARG]...")
-@option("-q", "--queue", metavar="NAME", show_default="task_queue", help="Created if it is missing.")
+@option("-q", "--queue", type=QUEUE, metavar="NAME", show_default="task_queue", help="Created if it is missing.")
 @option("--delay", type=DURATION, metavar="DUR", help="Not before that long from now.")
 @option("--at", metavar="TIME", help="Not before then: 07:00, 'mon 07:00', '2026-11-22 07:00', RFC 3339.")
 @option("--after", multiple=True, metavar="ID[,ID...]", help="Waits for the end of these jobs, or of run:NAME.")
@@ -76,10 +76,10 @@ def enqueue(ctx: click.Context, shared: Shared, /, target: str | None, args: tup
 
     if target is not None:
         return enqueue_one(shared, plan_call(target, args, options), options)
-    argv = ["/bin/sh", "-c", options["shell"]] if options["shell"] is not None else tail
-    if not argv:
+    argv = ["/bin/sh", "-c", options["shell"]] if options["shell"] else tail
+    if not argv or not argv[0]:
         raise UsageError(
-            message="There is nothing to enqueue." if tail is None else "Nothing stands after '--'.",
+            message="There is nothing to enqueue." if tail is None else "No command stands after '--'.",
             hint="jobrunner enqueue tasks:resize a.jpg · jobrunner enqueue -- COMMAND",
         )
     return enqueue_one(shared, plan_command(argv, options), options)

@@ -112,8 +112,10 @@ class LineReader:
 
     def _command(self, line: Line, wishes: Wishes) -> Plan:
         argv = ["/bin/sh", "-c", line.shell] if line.shell is not None else line.run or []
-        if not argv or any("\0" in word for word in argv):
-            raise BadLine(reason="run is empty" if not argv else "an argument holds a NUL character")
+        if not argv or not argv[0] or line.shell == "":
+            raise BadLine(reason="run is empty" if line.shell is None else "shell is empty")
+        if any("\0" in word for word in argv):
+            raise BadLine(reason="an argument holds a NUL character")
         envelope = build(wishes, {"argv": argv}, None, self._user)
         return Plan(envelope=envelope)
 

@@ -49,6 +49,13 @@ def parse_priority(text: str) -> int:
     raise BadValue(problem=f"'{text}' is not a priority.", hint="0 to 9, low, normal, high")
 
 
+def _queue(text: str) -> str:
+    from jobrunner.broker.topology import check_queue_name
+
+    check_queue_name(text)
+    return text
+
+
 def _positive(text: str) -> float:
     seconds = parse_duration(text)
     if seconds <= 0:
@@ -80,3 +87,5 @@ SIZE = _Kind("size", parse_size, ())
 """Bytes."""
 PRIORITY = _Kind("priority", parse_priority, ())
 """0 to 9."""
+QUEUE = _Kind("queue", _queue, ())
+"""The name of a queue of jobs."""

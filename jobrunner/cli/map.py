@@ -6,7 +6,7 @@ import click
 
 from jobrunner.cli.after import WHEN
 from jobrunner.cli.command import Command, option, pass_shared, tail_of
-from jobrunner.cli.kinds import BACKOFF, DURATION, POSITIVE_DURATION, PRIORITY, Number
+from jobrunner.cli.kinds import BACKOFF, DURATION, POSITIVE_DURATION, PRIORITY, QUEUE, Number
 from jobrunner.cli.shared import Shared
 from jobrunner.errors import OptionsClash, UsageError
 
@@ -69,7 +69,7 @@ class MapCommand(Command):
     "--when", type=click.Choice(WHEN), help="With --then: if all succeed (so by default), if one fails, or at the end."
 )
 @option("--detach", is_flag=True, help="Queue it all, print the name of the run, wait for nothing.")
-@option("-q", "--queue", metavar="NAME", show_default="task_queue", help="Created if it is missing.")
+@option("-q", "--queue", type=QUEUE, metavar="NAME", show_default="task_queue", help="Created if it is missing.")
 @option("--delay", type=DURATION, metavar="DUR", help="Not before that long from now.")
 @option(
     "--expires", type=POSITIVE_DURATION, metavar="DUR", help="Not started later than that after it is due: expired."
@@ -118,8 +118,8 @@ def _refuse_clashes(target: str | None, tail: list[str] | None, options: dict[st
     for sentence, is_clash in clashes.items():
         if is_clash:
             raise OptionsClash(problem=sentence, hint="--run NAME" if "needs" in sentence else "jobrunner map --help")
-    if target is None and not tail:
+    if target is None and not (tail and tail[0]):
         raise UsageError(
-            message="There is nothing to run." if tail is None else "Nothing stands after '--'.",
+            message="There is nothing to run." if tail is None else "No command stands after '--'.",
             hint="jobrunner map tasks:square ::: 3 5 8 · ls | jobrunner map -- COMMAND",
         )

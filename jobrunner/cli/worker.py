@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from jobrunner.cli.command import command, option, pass_shared
-from jobrunner.cli.kinds import DURATION, SIZE, Number
+from jobrunner.cli.kinds import DURATION, QUEUE, SIZE, Number
 from jobrunner.cli.shared import Shared
 
 EPILOG = """\b
@@ -21,7 +21,13 @@ USR1          their stacks to stderr"""
 @command("worker", epilog=EPILOG)
 @option("-p", "--procs", type=Number(1, 1024), metavar="N", show_default="usable CPUs", help="Worker processes.")
 @option(
-    "-q", "--queue", multiple=True, metavar="NAME", show_default="task_queue", help="Looked at in this order; repeat."
+    "-q",
+    "--queue",
+    type=QUEUE,
+    multiple=True,
+    metavar="NAME",
+    show_default="task_queue",
+    help="Looked at in this order; repeat.",
 )
 @option(
     "-A",

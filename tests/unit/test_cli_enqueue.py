@@ -162,7 +162,7 @@ def test_options_that_say_two_things_clash(args: str, message: str, capsys: pyte
         (["tasks.py:resize"], "Functions are named by module: tasks:resize\nhint:  jobrunner enqueue tasks:resize\n"),
         (["ffmpeg"], "hint:  a command: jobrunner enqueue -- ffmpeg\n"),
         ([], "error: There is nothing to enqueue.\n"),
-        (["--"], "error: Nothing stands after '--'.\n"),
+        (["--"], "error: No command stands after '--'.\n"),
         (
             ["tasks:hello", "x", "--env", "NOT_SET_HERE"],
             "error: The variable 'NOT_SET_HERE' is not set here.\nhint:  --env NOT_SET_HERE=VALUE\n",

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -167,6 +168,23 @@ def test_the_version_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) 
         (["key", "check", "/"], "FILE: File '/' is a directory.", "jobrunner key check --help"),
         (["key", "check", "/none"], "/none: No such file or directory.", "jobrunner key new FILE"),
         (["enqueue", "-q", "", "t:f"], "A queue needs a name.", "--queue task_queue"),
+        (["map", "-q", "", "t:f", ":::", "1"], "A queue needs a name.", "--queue task_queue"),
+        (["dev", "-q", ""], "A queue needs a name.", "--queue task_queue"),
+        (
+            ["enqueue", "--", ""],
+            "No command stands after '--'.",
+            "jobrunner enqueue tasks:resize a.jpg · jobrunner enqueue -- COMMAND",
+        ),
+        (
+            ["enqueue", "--shell", ""],
+            "There is nothing to enqueue.",
+            "jobrunner enqueue tasks:resize a.jpg · jobrunner enqueue -- COMMAND",
+        ),
+        (
+            ["map", "--", ""],
+            "No command stands after '--'.",
+            "jobrunner map tasks:square ::: 3 5 8 · ls | jobrunner map -- COMMAND",
+        ),
         (["queues", "pause", ""], "A queue needs a name.", "jobrunner queues list"),
         (["queues", "list", ""], "A queue needs a name.", "jobrunner queues list"),
         (["status", ""], "A queue needs a name.", "jobrunner queues list"),
@@ -336,6 +354,18 @@ def test_a_full_disk_is_told_as_such_and_is_no_bug(
         assert run(args) == 1
     assert capsys.readouterr().err.startswith("error: Not all could be written: No space left on device.\n")
     assert not list(tmp_path.rglob("bug-*"))
+
+
+def test_a_second_sigterm_that_comes_at_once_does_not_break_off_what_the_first_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handler = app.OnTerminate()
+    with pytest.raises(app.Terminated):
+        handler(signal.SIGTERM, None)
+    handler(signal.SIGTERM, None)
+    monkeypatch.setattr(app, "SAME_S", 0.0)
+    with pytest.raises(app.Terminated):
+        handler(signal.SIGTERM, None)
 
 
 @pytest.mark.usefixtures("probe")

@@ -86,6 +86,8 @@ def test_what_a_line_does_not_say_the_command_line_says() -> None:
         ('{"args":[]}', "exactly one of call, run and shell must say what to run"),
         ('{"call":"t:f","run":["x"]}', "exactly one of call, run and shell must say what to run"),
         ('{"run":[]}', "run is empty"),
+        ('{"run":["","x"]}', "run is empty"),
+        ('{"shell":""}', "shell is empty"),
         ('{"run":["a\\u0000"]}', "an argument holds a NUL character"),
         ('{"call":"t:f","args":{}}', "args must be a list and kwargs an object"),
         ('{"call":"t:f","kwargs":[]}', "args must be a list and kwargs an object"),

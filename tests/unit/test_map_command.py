@@ -119,7 +119,7 @@ def test_an_input_that_is_none_is_told_and_the_others_go_on(typed: Any) -> None:
     [
         (["tasks:square"], "'map' has no inputs: nothing is piped in and there is no ':::'."),
         ([":::", "1"], "There is nothing to run."),
-        (["--", ":::", "1"], "Nothing stands after '--'."),
+        (["--", ":::", "1"], "No command stands after '--'."),
         (["tasks:square", "--", "x", ":::", "1"], "The target 'tasks:square' and what stands after '--' both say"),
         (["tasks:square", "-a", "f", ":::", "1"], "':::' and --arg-file both say what the inputs are."),
         (["tasks:square", "--range", "1-2", ":::", "1"], "':::' and --range both say what the inputs are."),
