@@ -22,7 +22,7 @@ from jobrunner.broker import declare
 from jobrunner.broker.batch import all_answers
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.publisher import Publisher, event_message
-from jobrunner.config import BrokerUrl, parse_url
+from jobrunner.brokerurl import BrokerUrl, parse_url
 from jobrunner.outcome import Error
 from jobrunner.view import recorder
 

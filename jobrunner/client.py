@@ -22,7 +22,7 @@ from jobrunner.broker.connection import Connection, ConnectionDown, ConnectionMe
 from jobrunner.broker.places import Places
 from jobrunner.broker.probing import Prober
 from jobrunner.broker.publisher import Answer, Message, Publisher, Refused, Returned, Stored, event_message, job_message
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.durations import format_duration
 from jobrunner.envelope import Envelope, check_size
 from jobrunner.errors import BrokerTimeout, JobrunnerError, QueueRefused, Unconfirmed, Unroutable

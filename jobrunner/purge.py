@@ -11,7 +11,7 @@ from jobrunner.broker.consumer import ConsumerLost, ConsumerMessage, Delivered, 
 from jobrunner.broker.message import signature_of
 from jobrunner.broker.publisher import Answer, Publisher, Stored, event_message
 from jobrunner.broker.publisher import Refused as NotTaken
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.envelope import MalformedMessage
 from jobrunner.errors import BrokerLost, JobrunnerError, NotFound, PermissionRefused
 from jobrunner.ids import id_of

@@ -14,7 +14,7 @@ from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection, ConnectionMessage
 from jobrunner.broker.publisher import Publisher
 from jobrunner.broker.subscription import Subscription
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.outcome import Error
 
 if TYPE_CHECKING:

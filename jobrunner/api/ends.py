@@ -15,7 +15,7 @@ from jobrunner.broker import declare, topology
 from jobrunner.broker.connection import Connection, ConnectionDown, ConnectionMessage
 from jobrunner.broker.publisher import Publisher
 from jobrunner.broker.subscription import Subscription
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.durations import format_about, format_duration
 from jobrunner.errors import (
     BrokerTimeout,

@@ -26,7 +26,7 @@ from jobrunner.broker.changes import (
 from jobrunner.broker.explain import explain
 from jobrunner.broker.parameters import parameters
 from jobrunner.broker.unavailable import Unavailable
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.errors import (
     BrokerLost,
     BrokerRefused,

@@ -12,7 +12,7 @@ from pika import exceptions
 from pika.adapters.utils import connection_workflow
 
 from jobrunner.broker import tls
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.durations import format_duration
 from jobrunner.errors import (
     BrokerLost,

@@ -9,7 +9,7 @@ from pika import spec
 
 from jobrunner import events
 from jobrunner.broker import topology
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.envelope import JOB_TYPE, Envelope
 from jobrunner.errors import JobrunnerError
 

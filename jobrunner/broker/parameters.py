@@ -6,7 +6,7 @@ import pika
 
 from jobrunner import __version__
 from jobrunner.broker import tls
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 
 _TCP_OPTIONS = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
 """So that a peer that vanished is noticed in half a minute; without, Linux repeats itself for 15. Source: tcp(7)."""

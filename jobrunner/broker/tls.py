@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.errors import ConfigInvalid, TlsRefused
 
 NAMES_S = 3.0

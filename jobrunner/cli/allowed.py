@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.calls import parse_target
-from jobrunner.config import BrokerUrl
 from jobrunner.errors import BadTarget, BadValue, OptionsClash, WorkerOpen
 from jobrunner.registry import is_task_name
 from jobrunner.worker.settings import WorkerSettings

@@ -31,7 +31,7 @@ def which(found: "LocalBroker") -> str:
 
 
 def _url(found: "LocalBroker", *, secrets: bool) -> str:
-    from jobrunner.config import parse_url
+    from jobrunner.brokerurl import parse_url
 
     return found.url if secrets else parse_url(found.url, origin="local broker").masked
 

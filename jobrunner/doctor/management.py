@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 import msgspec
 
 from jobrunner.broker import tls
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.errors import BadValue
 
 PORT: Final = 15672

@@ -11,7 +11,8 @@ import msgspec
 from jobrunner.broker import tls
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.explain import explain
-from jobrunner.config import BrokerUrl, Settings
+from jobrunner.brokerurl import BrokerUrl
+from jobrunner.config import Settings
 from jobrunner.doctor.check import GIVE_RIGHTS, Check, of_error, ok, unknown, warning
 from jobrunner.errors import GuestRemote, JobrunnerError, LoginRefused, TlsRefused
 

@@ -11,7 +11,7 @@ from jobrunner.broker import declare
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.publisher import Publisher
 from jobrunner.broker.subscription import Subscription
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 
 MOST_BINDINGS: Final = 64
 """Of more jobs than this the ends of all come, and those of others are dropped here."""

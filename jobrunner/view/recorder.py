@@ -12,7 +12,8 @@ from jobrunner.broker.backoff import jittered
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.declare import Missing
 from jobrunner.broker.stream import Record
-from jobrunner.config import BrokerUrl, Settings
+from jobrunner.brokerurl import BrokerUrl
+from jobrunner.config import Settings
 from jobrunner.errors import BrokerError, ViewDamaged
 from jobrunner.folders import state_dir
 from jobrunner.view.anchor import ViewMoved, name_of

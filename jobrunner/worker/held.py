@@ -6,7 +6,7 @@ import msgspec
 
 from jobrunner.broker.delivery import Delivery
 from jobrunner.broker.message import signature_of
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.envelope import Envelope, Job
 from jobrunner.signing import Refused
 from jobrunner.worker import admission

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from jobrunner.config import BrokerUrl
+from jobrunner.brokerurl import BrokerUrl
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):

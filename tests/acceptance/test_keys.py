@@ -13,7 +13,7 @@ import pytest
 from jobrunner.broker.control import Request, request_message
 from jobrunner.broker.message import properties_of
 from jobrunner.broker.topology import CONTROL
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.keyring import new_lines, read_ring
 from tests.support.command import Commands
 from tests.support.eventually import eventually

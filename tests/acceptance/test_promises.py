@@ -11,7 +11,7 @@ import pika
 
 from jobrunner.broker import control
 from jobrunner.broker.connection import Connection
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from tests.support.broker import TestBroker
 from tests.support.command import Commands, depth, has_depth
 from tests.support.eventually import eventually

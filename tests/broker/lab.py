@@ -10,7 +10,7 @@ from jobrunner.broker import declare, places, topology
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.consumer import ConsumerReady, Delivered, Delivery, SlotConsumer
 from jobrunner.broker.publisher import Answer, Message, Publisher, job_message
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.envelope import Envelope, new_job, seal
 
 P = ParamSpec("P")

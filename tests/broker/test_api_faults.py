@@ -12,7 +12,7 @@ from jobrunner import AsyncClient, Client, JobrunnerExecutor, attempts, events
 from jobrunner.api.ends import Ends
 from jobrunner.broker import declare
 from jobrunner.broker.publisher import STORED, event_message
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.envelope import new_job, seal
 from jobrunner.errors import BrokerError
 from jobrunner.outcome import Error

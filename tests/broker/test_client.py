@@ -13,8 +13,8 @@ from jobrunner.broker import declare, topology
 from jobrunner.broker.groups import group
 from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.broker.topology import Queue
+from jobrunner.brokerurl import parse_url
 from jobrunner.client import Client
-from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope, new_job, seal
 from jobrunner.errors import (
     BrokerBlocked,

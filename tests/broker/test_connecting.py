@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from jobrunner.broker.connection import Connection, ConnectionDown, ConnectionUp
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.errors import BrokerLost, BrokerTimeout, JobrunnerError
 from tests.broker.lab import Inbox, in_loop, lab
 from tests.support.broker import TestBroker

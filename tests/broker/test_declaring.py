@@ -15,7 +15,7 @@ from jobrunner.broker.consumer import ConsumerLost
 from jobrunner.broker.definitions import definitions
 from jobrunner.broker.publisher import STORED, Message, Refused
 from jobrunner.broker.topology import Queue
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.errors import BrokerLost, EntityDiffers, PermissionRefused, VhostRefused
 from tests.broker.lab import Lab, a_job, delayed, delete, in_loop, lab, on_channel, to_queue
 from tests.support.broker import TestBroker

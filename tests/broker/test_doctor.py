@@ -13,8 +13,9 @@ from jobrunner.broker import topology
 from jobrunner.broker.probing import PROBE_TYPE
 from jobrunner.broker.publisher import STORED, Message
 from jobrunner.broker.topology import Queue
+from jobrunner.brokerurl import BrokerUrl, parse_url
 from jobrunner.cli.asking import policies
-from jobrunner.config import BrokerUrl, Settings, parse_url
+from jobrunner.config import Settings
 from jobrunner.doctor import check as checks
 from jobrunner.doctor import checkup as checkups
 from jobrunner.doctor import rounds

@@ -3,8 +3,9 @@
 import time
 
 from jobrunner import AsyncClient
+from jobrunner.brokerurl import parse_url
 from jobrunner.cli.events_read import recorded
-from jobrunner.config import Settings, parse_url
+from jobrunner.config import Settings
 from tests.broker.lab import in_loop
 from tests.support.broker import TestBroker
 from tests.support.proxy import Proxy

@@ -14,8 +14,8 @@ from jobrunner import envelope as envelopes
 from jobrunner import events
 from jobrunner.broker import declare, places, topology
 from jobrunner.broker.publisher import Message, event_message, job_message
+from jobrunner.brokerurl import BrokerUrl, parse_url
 from jobrunner.client import Client
-from jobrunner.config import BrokerUrl, parse_url
 from jobrunner.envelope import Envelope, State, state_of
 from jobrunner.fixing import auditing, census
 from jobrunner.fixing.auditing import Auditor

@@ -11,7 +11,7 @@ import pika
 import pytest
 
 from jobrunner.broker.topology import CONTROL, DEAD, EVENTS
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.ids import id_of
 from tests.support.command import Commands
 from tests.support.eventually import eventually

@@ -17,7 +17,7 @@ from jobrunner.broker.publisher import STORED, Stored, event_message, job_messag
 from jobrunner.broker.stream import Record, StreamReader
 from jobrunner.broker.subscription import Subscription
 from jobrunner.broker.waiting import WaitingDelivered, WaitingLost, WaitingPort
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.envelope import After, new_job, seal
 from jobrunner.ids import new_id
 from jobrunner.worker.tombstones import Tombstones

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from jobrunner.brokerurl import parse_url
 from jobrunner.client import Client
-from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope
 from jobrunner.errors import JobrunnerError
 from jobrunner.mapping import halting

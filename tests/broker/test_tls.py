@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from jobrunner.broker.connection import Connection, ConnectionDown
-from jobrunner.config import BrokerUrl, parse_url
+from jobrunner.brokerurl import BrokerUrl, parse_url
 from jobrunner.errors import JobrunnerError
 from jobrunner.local import probe
 from tests.broker.lab import Inbox, in_loop

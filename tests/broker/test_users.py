@@ -18,7 +18,8 @@ from jobrunner.broker import declare, topology, users
 from jobrunner.broker.connection import Connection
 from jobrunner.broker.publisher import Message, Publisher, Refused, Returned, Stored
 from jobrunner.broker.topology import P
-from jobrunner.config import BrokerUrl, Settings
+from jobrunner.brokerurl import BrokerUrl
+from jobrunner.config import Settings
 from jobrunner.doctor.checkup import Wishes, checkup
 from jobrunner.errors import PermissionRefused
 from jobrunner.local.files import password_hash

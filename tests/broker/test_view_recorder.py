@@ -18,7 +18,7 @@ from jobrunner.broker.batch import all_answers
 from jobrunner.broker.message import message_id_of
 from jobrunner.broker.publisher import Message, Stored, event_message
 from jobrunner.broker.stream import Record
-from jobrunner.config import BrokerUrl, parse_url
+from jobrunner.brokerurl import BrokerUrl, parse_url
 from jobrunner.errors import BrokerRefused, BrokerTimeout
 from jobrunner.ids import new_id
 from jobrunner.view.recorder import _Recorder, follow, sync
@@ -220,7 +220,7 @@ async def test_two_at_once_on_one_file_tell_what_a_new_view_tells(
 DYING = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.view.anchor import Anchor
 from jobrunner.view.recorder import sync
 from jobrunner.view.store import Store

@@ -13,7 +13,7 @@ from typing import Any
 import pika
 
 from jobrunner.broker.topology import LEDGER
-from jobrunner.config import BrokerUrl, parse_url
+from jobrunner.brokerurl import BrokerUrl, parse_url
 from jobrunner.local import container, files, lifecycle, node, probe
 from jobrunner.statedir import process_alive
 from tests.support.eventually import eventually

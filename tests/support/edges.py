@@ -10,7 +10,7 @@ from typing import Any
 from jobrunner import attempts, events
 from jobrunner.broker.consumer import Delivery
 from jobrunner.broker.publisher import Answer, Message, Stored
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.envelope import Envelope
 from jobrunner.execution.output import HeadTail
 from jobrunner.execution.pool import Work

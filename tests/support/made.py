@@ -10,8 +10,8 @@ from jobrunner import events
 from jobrunner.broker import declare, topology
 from jobrunner.broker.batch import all_answers
 from jobrunner.broker.publisher import Message, Publisher, Stored, event_message, job_message
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.client import Client
-from jobrunner.config import BrokerUrl
 from jobrunner.envelope import Envelope, new_job, seal
 from jobrunner.outcome import Error
 from jobrunner.view.recorder import sync

@@ -9,7 +9,7 @@ import msgspec
 from jobrunner import envelope
 from jobrunner.broker.delivery import Delivery
 from jobrunner.broker.message import job_message, properties_of
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.envelope import After, Envelope
 from jobrunner.outcome import Dead, Expired, Park, Redelay
 from jobrunner.registry import FunctionSpec, is_task_name

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from jobrunner.api.ends import Ends
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.errors import BrokerTimeout
 from tests.support.edges import on_a_loop
 

@@ -9,7 +9,7 @@ import pytest
 from jobrunner.broker.backoff import BACKOFF_FIRST_S, BACKOFF_LARGEST_S, jittered
 from jobrunner.broker.connection import Connection, ConnectionDown
 from jobrunner.broker.parameters import parameters
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.errors import BrokerLost, ConfigInvalid
 
 URL = parse_url("amqp://app:secret@broker.example:5673/shop")

@@ -6,7 +6,7 @@ from pika import exceptions
 from pika.adapters.utils import connection_workflow as workflow
 
 from jobrunner.broker.explain import explain, reason_of
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.errors import BrokerLost, GuestRemote, JobrunnerError, LoginRefused
 
 URL = parse_url("amqp://app:secret@broker.example:5673/shop")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from jobrunner.brokerurl import BrokerUrl
 from jobrunner.cli.app import run
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.worker_settings import settings_of, usable_cpus, warn_of_openness
-from jobrunner.config import BrokerUrl
 from jobrunner.errors import BadTarget, BadValue, JobrunnerError, OptionsClash, QueueNameTooLong, WorkerOpen
 from jobrunner.worker.settings import WorkerSettings
 

@@ -8,8 +8,8 @@ import pytest
 from jobrunner import client as module
 from jobrunner.broker.connection import ConnectionBlocked, ConnectionDown, ConnectionMessage, ConnectionUp
 from jobrunner.broker.publisher import STORED
+from jobrunner.brokerurl import parse_url
 from jobrunner.client import Client
-from jobrunner.config import parse_url
 from jobrunner.envelope import new_job, seal
 from jobrunner.errors import BrokerLost, Unconfirmed
 from tests.support.edges import on_a_loop

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobrunner.config import DEFAULT_URL, Flags, Settings, load, parse_url
+from jobrunner.brokerurl import parse_url
+from jobrunner.config import DEFAULT_URL, Flags, Settings, load
 from jobrunner.configfile import Files, find, line_of
 from jobrunner.errors import ConfigInvalid, OptionsClash, UrlInvalid, UrlNotAmqp
 

@@ -12,7 +12,7 @@ import pytest
 
 from jobrunner import __version__
 from jobrunner.broker.control import Reply
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.doctor import machine, releases, rights, told, workers
 from jobrunner.doctor.management import Api
 from jobrunner.errors import BadValue

@@ -10,7 +10,7 @@ import pytest
 
 from jobrunner import attempts, envelope, events, signing
 from jobrunner.broker.message import event_message, job_message, properties_of
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.envelope import Envelope
 from jobrunner.errors import KeyCannotSign, KeyFileOpen, KeyInvalid, OptionsClash
 from jobrunner.ids import id_of

@@ -11,7 +11,7 @@ import pytest
 
 from jobrunner import events
 from jobrunner.broker.stream import Record
-from jobrunner.config import parse_url
+from jobrunner.brokerurl import parse_url
 from jobrunner.errors import ViewDamaged, ViewUnusable
 from jobrunner.keyring import KeyRing, parse
 from jobrunner.outcome import Error

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from jobrunner.brokerurl import parse_url
 from jobrunner.client import Client
-from jobrunner.config import parse_url
 from jobrunner.envelope import Envelope, new_job, seal
 from jobrunner.errors import JobrunnerError, Unconfirmed
 from tests.stress.chaos.notes import Notes

@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
+from jobrunner.brokerurl import parse_url
 from jobrunner.client import Client
-from jobrunner.config import parse_url
 from jobrunner.errors import JobrunnerError
 from jobrunner.fixing.looking import SEEN_TO_MOVE, look
 from jobrunner.fixing.repairing import Repairer
