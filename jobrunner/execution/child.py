@@ -89,6 +89,9 @@ class Child:
 
     def _run(self, job: frames.Job, body: bytes | None) -> None:
         done = self._tasks.run(job, body)
+        if isinstance(done, registry.FunctionSpec):
+            self._control.send(frames.Found(number=job.number, function=done))
+            return
         leaves = self._after_job(job, done.fatal)
         result = frames.Result(number=job.number, outcome=done.outcome, leaves=leaves, nearly=self._nearly)
         self._control.send(result)

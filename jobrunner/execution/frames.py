@@ -100,6 +100,15 @@ class Result(_Frame, frozen=True, kw_only=True, omit_defaults=True):
     nearly: bool = False
 
 
+class Found(_Frame, frozen=True, kw_only=True, omit_defaults=True):
+    """Child, instead of RESULT: the function of job `number` was imported only now, and has wishes of its own, such as
+    a timeout. Nothing has run: the job is to be sent again, so that they hold for it.
+    """
+
+    number: int
+    function: FunctionSpec
+
+
 class Progress(_Frame, frozen=True, kw_only=True, omit_defaults=True):
     """Child: what job `number` says of itself. fraction: 0 to 1."""
 
@@ -131,10 +140,10 @@ class Body(_Frame, frozen=True, kw_only=True, omit_defaults=True):
 
 
 Down = Setup | Job | Body | Ping | Stop
-Up = Hello | Ready | Fatal | Result | Pong | Progress
+Up = Hello | Ready | Fatal | Result | Pong | Progress | Found
 
 _DOWN: Final[dict[int, type[Down]]] = {1: Setup, 2: Job, 3: Body, 4: Ping, 5: Stop}
-_UP: Final[dict[int, type[Up]]] = {65: Hello, 66: Ready, 67: Fatal, 68: Result, 69: Pong, 70: Progress}
+_UP: Final[dict[int, type[Up]]] = {65: Hello, 66: Ready, 67: Fatal, 68: Result, 69: Pong, 70: Progress, 71: Found}
 _TYPES: Final = {frame: number for table in (_DOWN, _UP) for number, frame in table.items()}
 
 _encoder = msgspec.json.Encoder()

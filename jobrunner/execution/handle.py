@@ -12,7 +12,16 @@ from jobrunner.execution import endings, frames
 from jobrunner.execution.guard import Guard
 from jobrunner.execution.lifecycle import EXIT_S, HELLO_S, KILL_S, LEAVE_S, READY_S, STACKS_S, Died, Ending, State
 from jobrunner.execution.link import Link
-from jobrunner.execution.messages import Finished, PoolMessage, PoolSettings, Progress, SlotDown, SlotReady, Work
+from jobrunner.execution.messages import (
+    Finished,
+    Found,
+    PoolMessage,
+    PoolSettings,
+    Progress,
+    SlotDown,
+    SlotReady,
+    Work,
+)
 from jobrunner.execution.output import HeadTail
 from jobrunner.execution.process import Process
 from jobrunner.execution.running import Run, Runs
@@ -132,6 +141,8 @@ class Handle:
         match frame:
             case frames.Result():
                 self._on_result(frame)
+            case frames.Found():
+                self._on_found(frame)
             case frames.Pong():
                 self._pinged = False
             case frames.Progress(number=number, fraction=fraction, text=text):
@@ -175,6 +186,13 @@ class Handle:
             self.retire()
         elif result.nearly:
             self._on_nearly()
+
+    def _on_found(self, found: frames.Found) -> None:
+        run = self._runs.current
+        if run is not None and found.number == run.number and self.state is State.BUSY:
+            self._runs.drop()
+            self.state = State.FREE
+            self._pool.post(Found(slot=self._slot, function=found.function))
 
     def _on_lost(self, fault: str) -> None:
         """Nothing more comes from the child: it exits, has closed its socket, or must be killed for what it sent."""

@@ -87,6 +87,13 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
 
 
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A run has not begun: its function was imported only now, and has wishes of its own. Hand it over again."""
+
+    slot: int
+    function: FunctionSpec
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """What the slot's job says of itself. fraction: 0 to 1."""
 
@@ -105,4 +112,4 @@ class PoolBroken(msgspec.Struct, frozen=True, kw_only=True):
     error: JobrunnerError
 
 
-PoolMessage = SlotReady | SlotDown | Finished | Progress | PoolBroken
+PoolMessage = SlotReady | SlotDown | Finished | Found | Progress | PoolBroken

@@ -23,6 +23,7 @@ from jobrunner.execution.handle import Surface
 from jobrunner.execution.lifecycle import Died
 from jobrunner.execution.messages import (
     Finished,
+    Found,
     PoolBroken,
     PoolMessage,
     PoolSettings,
@@ -37,6 +38,7 @@ from jobrunner.execution.slot import Slot
 
 __all__ = [
     "Finished",
+    "Found",
     "Pool",
     "PoolBroken",
     "PoolMessage",

@@ -71,6 +71,12 @@ class Runs:
         )
         return run, outcome
 
+    def drop(self) -> None:
+        """The current run has not begun: it is handed over again."""
+        if self.current is not None and self.current.timer is not None:
+            self.current.timer.cancel()
+        self.current = None
+
     def close(self) -> None:
         """Read no more of what it writes."""
         self.stdout.close()

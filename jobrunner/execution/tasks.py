@@ -47,6 +47,14 @@ class _Refused(Exception):
         self.outcome = outcome
 
 
+class _Found(Exception):
+    """The function has wishes that the parent does not know."""
+
+    def __init__(self, spec: registry.FunctionSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+
 class Tasks:
     """Runs jobs, one after another, in this process."""
 
@@ -58,14 +66,18 @@ class Tasks:
         if setup.raw_handler:
             module, _, function = setup.raw_handler.partition(":")
             self._raw_handler = _function_of(importlib.import_module(module), function)
+        self._told = {spec.name for spec in registry.specs()}
 
     @property
     def has_raw_handler(self) -> bool:
         """Whether the raw handler that was asked for was found."""
         return self._raw_handler is not None
 
-    def run(self, job: frames.Job, body: bytes | None) -> Failure:
-        """Run it. Whatever the job does, this returns its outcome, unless the process itself ends."""
+    def run(self, job: frames.Job, body: bytes | None) -> Failure | registry.FunctionSpec:
+        """Run it. Whatever the job does, this returns its outcome, unless the process itself ends.
+
+        Nothing has run where it gives what the function wants for its runs: the parent is to know that before.
+        """
         self._reporter.begin(job.number)
         try:
             admit(job)
@@ -74,11 +86,15 @@ class Tasks:
             return self._run_function(job, body)
         except _Refused as refused:
             return Failure(refused.outcome)
+        except _Found as found:
+            return found.spec
         finally:
             self._reporter.end()
 
     def _run_function(self, job: frames.Job, body: bytes | None) -> Failure:
         function = self.resolve(job.task or "")
+        if job.task not in self._told:
+            self._tell(function)
         batch = batches.decode(job.batch)
         if isinstance(batch, Rejected):
             raise _Refused(batch)
@@ -105,6 +121,13 @@ class Tasks:
             return self._call(function, args, kwargs)
         finally:
             registry.leave_context()
+
+    def _tell(self, function: Callable[..., Any]) -> None:
+        spec = registry.spec_of(function)
+        if spec is not None and spec.name not in self._told:
+            self._told.add(spec.name)
+            if (spec.retries, spec.backoff_s, spec.timeout_s) != (None, None, None):
+                raise _Found(spec)
 
     def _call(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Failure:
         try:

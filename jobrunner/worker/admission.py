@@ -48,7 +48,8 @@ class Received(Protocol):
 
 
 class Policy(msgspec.Struct, kw_only=True):
-    """What this worker runs. functions: name -> spec, as the children reported them.
+    """What this worker runs. functions: name -> spec, as the children reported them. imported: of functions that were
+    imported on demand; what may run does not follow from it.
 
     ring, vhost: with keys, only jobs that were signed for this virtual host and the queue they came from.
     """
@@ -56,6 +57,7 @@ class Policy(msgspec.Struct, kw_only=True):
     worker: str
     apps: tuple[str, ...] = ()
     functions: dict[str, FunctionSpec] = {}
+    imported: dict[str, FunctionSpec] = {}
     allow_import: tuple[str, ...] = ()
     allow_commands: bool = False
     allow_programs: tuple[str, ...] = ()
@@ -63,6 +65,10 @@ class Policy(msgspec.Struct, kw_only=True):
     raw_handler_command: tuple[str, ...] | None = None
     ring: KeyRing | None = None
     vhost: str = ""
+
+    def wishes(self, task: str | None) -> FunctionSpec | None:
+        """What a function wants for its runs, as far as that is known."""
+        return self.functions.get(task or "") or self.imported.get(task or "")
 
 
 class Unreadable(msgspec.Struct, frozen=True):

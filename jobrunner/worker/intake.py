@@ -52,7 +52,7 @@ class Intake:
             self._settler.announce(settlement.suppressed(got, self.policy.worker, time.time()))
             journal.suppressed(got)
             return
-        run = Run(got, delivery, limits_of(got.job, self.policy.functions.get(got.job.task or "")))
+        run = Run(got, delivery, limits_of(got.job, self.policy.wishes(got.job.task)))
         self._settler.runs[run.key] = run
         if not (delivery.stamped or run.foreign):
             # by a program that is no client of ours, so nobody has told the ledger what the job is

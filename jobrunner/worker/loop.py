@@ -28,10 +28,10 @@ from jobrunner.broker.waiting import (
     WaitingMessage,
     WaitingRefused,
 )
-from jobrunner.execution.pool import Finished, Pool, PoolBroken, PoolMessage, Progress, SlotDown, SlotReady
+from jobrunner.execution.pool import Finished, Found, Pool, PoolBroken, PoolMessage, Progress, SlotDown, SlotReady
 from jobrunner.failpoint import failpoint
-from jobrunner.outcome import HandBack, UnknownFunction
-from jobrunner.retry import decide
+from jobrunner.outcome import HandBack, Interrupted, UnknownFunction
+from jobrunner.retry import decide, limits_of
 from jobrunner.worker import inbox, journal, settlement
 from jobrunner.worker.assembly import policy_of, pool_settings_of, work_of
 from jobrunner.worker.delivered import Run
@@ -111,6 +111,8 @@ class Worker:
                 self.intake.came_late(delivery)
             case Finished():
                 self.conclude(message)
+            case Found():
+                self.begin_again(message)
             case inbox.Confirmed():
                 self.settler.confirm(message)
             case inbox.Tick(late_s=late_s):
@@ -184,6 +186,18 @@ class Worker:
             failpoint("dispatch.before_send")
             self.pool.run(child, work_of(run))
             failpoint("dispatch.after_send")
+
+    def begin_again(self, found: Found) -> None:
+        """A function that was imported only now has wishes of its own: they hold from this run on."""
+        self.policy.imported[found.function.name] = found.function
+        run = self.slots.busy[found.slot]
+        run.limits = limits_of(run.envelope.job, found.function)
+        if run.cancel is None and not self.stopping.is_killing:
+            run.started = time.monotonic()
+            self.pool.run(found.slot, work_of(run))
+            return
+        ran = self.pool.running(found.slot)
+        self.conclude(Finished(slot=found.slot, key=run.key, outcome=Interrupted(), ran=ran, ready=True))
 
     def conclude(self, finished: Finished) -> None:
         """A run ended: decide, publish the consequence. Its process is free before its job is settled."""

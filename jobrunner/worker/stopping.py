@@ -40,6 +40,11 @@ class Stopping:
         return bool(self.signals)
 
     @property
+    def is_killing(self) -> bool:
+        """Whether what runs is ended by now."""
+        return self._killing
+
+    @property
     def exit_code(self) -> int:
         """0, or 128 + the second signal's number."""
         return 128 + self.signals[1] if len(self.signals) > 1 else 0

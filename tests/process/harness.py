@@ -10,6 +10,7 @@ import msgspec
 
 from jobrunner.execution.pool import (
     Finished,
+    Found,
     Pool,
     PoolBroken,
     PoolMessage,
@@ -21,7 +22,7 @@ from jobrunner.execution.pool import (
 from tests.support.eventually import eventually, eventually_async
 
 JOBS = "tests.support.jobs"
-M = TypeVar("M", SlotReady, SlotDown, Finished, PoolBroken)
+M = TypeVar("M", SlotReady, SlotDown, Finished, Found, PoolBroken)
 
 
 class Harness:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from jobrunner.execution.pool import Finished, Found
 from jobrunner.outcome import Failed, Rejected, RetryAsked, Succeeded, UnknownFunction
 from jobrunner.registry import FunctionSpec
 from tests.process.harness import JOBS, once, result, running, several
@@ -226,6 +227,22 @@ def test_only_registered_functions_run_unless_their_module_is_allowed() -> None:
     for end in (private, imported, stdlib, missing):
         assert isinstance(end.outcome, UnknownFunction), end.outcome
         assert end.outcome.error.reason == "unknown_function"
+
+
+def test_what_a_function_wants_holds_from_its_first_run_on_also_if_it_is_imported_on_demand() -> None:
+    """Its process does not begin before its parent knows: the timeout is the parent's, and so are the retries."""
+
+    async def twice() -> tuple[Found, Finished, Finished]:
+        async with running(allow_import=("tests.support",), apps=()) as harness:
+            harness.give(task="with_wishes")
+            found = await harness.expect(Found)
+            again = await harness.run(task="with_wishes", timeout_s=found.function.timeout_s)
+            return found, again, await harness.run(task="with_wishes")
+
+    found, again, known = asyncio.run(twice())
+    assert (found.function.retries, found.function.timeout_s) == (0, 3600.0)
+    assert result(again) == [4, True]
+    assert result(known) == [4, False]
 
 
 def test_a_function_that_a_module_only_imported_is_not_its_own() -> None:

@@ -36,6 +36,11 @@ def noop() -> None:
     pass
 
 
+@job(retries=0, timeout="1h")
+def with_wishes() -> list[Any]:
+    return [context.max_attempts, context.deadline is not None]
+
+
 @job
 def add(a: int, b: int = 1) -> int:
     return a + b

@@ -21,7 +21,7 @@ from jobrunner.broker.publisher import Refused, Stored, Unknown
 from jobrunner.envelope import Envelope, State, new_job, seal
 from jobrunner.errors import BrokerLost
 from jobrunner.execution.output import KEPT_BYTES, HeadTail
-from jobrunner.execution.pool import Finished, SlotReady
+from jobrunner.execution.pool import Finished, Found, SlotReady
 from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, RetryAsked, Succeeded, clip
 from jobrunner.registry import FunctionSpec
 from jobrunner.worker import inbox, settling, slots, steering
@@ -593,6 +593,33 @@ async def test_the_end_does_not_wait_for_a_broker_that_stands_still(monkeypatch:
     async with asyncio.timeout(30):
         await one.worker.slots.close()
     assert one.wire[-1] == ("close", 0)
+
+
+@on_a_loop
+async def test_a_function_that_was_imported_on_demand_has_its_own_limits_from_its_first_run_on() -> None:
+    async with bench() as one:
+        sealed = job()
+        deliver(one, sealed)
+        wishes = FunctionSpec(name="tasks:add", retries=0, timeout_s=7.0)
+        one.worker.policy.functions.clear()
+        one.worker.handle(Found(slot=0, function=wishes))
+        assert [(work.timeout_s, work.max_attempts) for _, work in one.pool.started] == [(None, 4), (7.0, 1)]
+        finish(one, sealed, Failed(error=ERROR))
+        assert one.publishes.kinds() == ["job to jobrunner.v1.dlx", "dead"]
+        deliver(one, job())
+        assert one.pool.started[-1][1].timeout_s == 7.0
+
+
+@on_a_loop
+async def test_a_job_that_is_cancelled_while_its_function_is_imported_does_not_begin() -> None:
+    async with bench() as one:
+        sealed = job()
+        deliver(one, sealed)
+        cancel(one, sealed)
+        one.worker.handle(Found(slot=0, function=FunctionSpec(name="tasks:add", retries=0)))
+        assert len(one.pool.started) == 1
+        assert one.publishes.kinds()[-1] == "cancelled"
+        assert one.worker.slots.ready == {0, 1}
 
 
 @on_a_loop
