@@ -81,6 +81,8 @@ class StreamReader:
             channel.close()
             return
         self._channel = channel
+        # somebody has deleted the stream; one of that name that comes after it begins anew
+        channel.add_on_cancel_callback(lambda _: channel.close() if channel.usable else None)
         channel.basic_qos(prefetch_count=self._window)
         arguments = {"x-stream-offset": self._start}
         channel.basic_consume(self._stream, self._deliver, arguments=arguments, callback=lambda _: self._on_attached())

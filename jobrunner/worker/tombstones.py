@@ -115,6 +115,7 @@ class Tombstones:
     def _ended(self, reason: Exception) -> None:
         """No such stream, or no right to read it: then cancels told directly still count. Else it is there soon."""
         self._reader = None
+        self._next = "first"  # it may have been deleted, and one of its name has other records at the same places
         refused = isinstance(reason, Missing | PermissionRefused)
         if refused:
             self._done()

@@ -20,6 +20,7 @@ from jobrunner.broker.waiting import WaitingDelivered, WaitingLost, WaitingPort
 from jobrunner.brokerurl import parse_url
 from jobrunner.envelope import After, new_job, seal
 from jobrunner.ids import new_id
+from jobrunner.worker import tombstones
 from jobrunner.worker.tombstones import Tombstones
 from tests.broker.lab import Lab, in_loop, lab, on_channel
 from tests.support.broker import TestBroker
@@ -209,6 +210,37 @@ async def test_a_client_hears_again_after_somebody_has_deleted_its_queue_and_of_
         await eventually_async(hears, timeout_s=20)
         assert connection.epoch == 1
         await waiting.close()
+
+
+@in_loop
+async def test_cancels_are_heard_of_after_somebody_has_deleted_their_stream(
+    make_vhost: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tombstones, "AGAIN_S", 0.1)
+    monkeypatch.setattr(tombstones, "REFUSED_S", 0.1)
+    heard: list[str] = []
+    async with lab(make_vhost(quorum=True)) as made:
+        connection = await with_all(made)
+        publisher = await made.publisher()
+
+        async def cancel(reason: str) -> None:
+            event = events.Cancel(at=time.time(), jobs={"a" * 16: 0}, reason=reason)
+            assert await publisher.publish_confirmed(event_message(event)) == STORED
+
+        known = Tombstones(connection, lambda event: heard.append(event.reason), lambda _: None)
+        for number in range(3):
+            await cancel(f"early {number}")
+        await known.read_all()
+        await declare.delete_queue(connection, topology.CANCELS)
+        await declare.declare_startup(connection, publisher)
+        await cancel("late")
+
+        async def hears() -> None:
+            assert heard == ["late"]
+
+        await eventually_async(hears, timeout_s=20)
+        assert connection.epoch == 1
+        known.close()
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "made again"])
