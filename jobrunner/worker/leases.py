@@ -43,7 +43,7 @@ class Leases:
     """The questions of this worker, and its answers to those of others.
 
     me: this process among workers, also where two have the same name. decided: called once for each question.
-    _members: the others that are known to live -> when they came. Times are monotonic seconds, those of the last tick.
+    Times are monotonic seconds, those of the last tick.
     """
 
     def __init__(self, settler: Settler, presence: Presence, settings: WorkerSettings) -> None:
@@ -54,9 +54,7 @@ class Leases:
         self._keys = [f"queue.{topology.encode_word(queue)}" for queue in settings.queues]
         self._lost_after_s = settings.lost_after_s
         self.decided: OnDecided = lambda _run, _finding: None
-        self._members: dict[str, float] = {}
-        self._company = Company()
-        self._listening: float | None = None
+        self._company = Company(settings.lost_after_s)
         self._hello_at = float("-inf")
         self._now = float("-inf")
         self._returns = Returns()
@@ -72,7 +70,7 @@ class Leases:
             return False  # its id was made here: nobody else could recognise it
         if self._returns.explain(run.key, run.delivery):
             return False
-        return bool(self._members) or not self._is_settled()
+        return bool(self._company.alive) or not self._company.is_complete(self._now)
 
     def ask(self, run: Run) -> None:
         """Ask who has it; `decided` follows."""
@@ -96,7 +94,7 @@ class Leases:
                 # silence proves nothing while nothing can be said or heard
                 question.heard, question.since = None, now
             return
-        if self._listening is None and now - self._hello_at >= HELLO_AGAIN_S:
+        if not self._company.is_listening and now - self._hello_at >= HELLO_AGAIN_S:
             self._hello_at = now
             for key in self._keys:
                 self._send(key, "hello", {})
@@ -109,32 +107,17 @@ class Leases:
                 question.asked = now
                 self._say("owner", question.run)
 
-    def _is_silent(self, member: str, question: Question) -> bool:
-        """Whether it has had its time to answer."""
-        if question.heard is None:
-            return False
-        return self._now - max(question.heard, self._members[member]) >= self._lost_after_s
-
     def _forget_silent(self, question: Question) -> None:
-        """Nobody waits again for who is gone. Should it come back, it says hello."""
-        for member in [one for one in self._members if one not in question.said_no]:
-            if self._is_silent(member, question):
-                del self._members[member]
-
-    def _is_settled(self) -> bool:
-        """Whether every living worker has had the time to show itself."""
-        return self._listening is not None and self._now - self._listening >= self._lost_after_s
+        """Nobody waits again for who is gone."""
+        for member in self._company.silent(question.heard, self._now) - question.said_no:
+            self._company.forget(member)
 
     def _is_over(self, question: Question) -> bool:
         if question.heard is None:
             return self._now - question.since >= DEAF * self._lost_after_s
-        if not self._is_settled():
+        if not self._company.is_complete(self._now):
             return False
-        return all(one in question.said_no or self._is_silent(one, question) for one in self._members)
-
-    def _meet(self, member: str) -> None:
-        self._members.setdefault(member, self._now)
-        self._company.came(member)
+        return self._company.alive <= question.said_no | self._company.silent(question.heard, self._now)
 
     def _close(self, question: Question, finding: Finding) -> None:
         del self.open[question.run.key]
@@ -143,7 +126,7 @@ class Leases:
     def answered(self, reply: Reply) -> None:
         """Take an answer."""
         if reply.member:
-            self._meet(reply.member)
+            self._company.spoke(reply.member, self._now)
         for question in list(self.open.values()):
             job_id, copy = question.run.key
             said = reply.jobs.get(f"{job_id}.{copy}")
@@ -165,8 +148,7 @@ class Leases:
     def disconnected(self) -> None:
         """Nobody hears or is heard any more; who is there is to be learnt anew. What was asked for is the broker's."""
         self.open.clear()
-        self._members.clear()
-        self._listening = None
+        self._company.disconnected()
         self._hello_at = float("-inf")
 
     def bye(self) -> None:
@@ -185,7 +167,6 @@ class Leases:
             return True
         match request.verb:
             case "bye":
-                self._members.pop(request.nonce, None)
                 self._company.left(request.nonce)
                 for question in list(self.open.values()):
                     self._look(question)
@@ -204,8 +185,9 @@ class Leases:
     def _answer(self, request: Request) -> None:
         """Of `hello` and `owner`. Who has just come is asked what the others were asked before."""
         if request.verb == "hello":
-            self._members[request.nonce] = self._now
-        self._meet(request.nonce)
+            self._company.said_hello(request.nonce, self._now)
+        else:
+            self._company.spoke(request.nonce, self._now)
         states = {
             f"{job_id}.{copy}": self._state_of((job_id, copy), request.nonce) for job_id, copy in request.jobs.items()
         }
@@ -219,9 +201,8 @@ class Leases:
                 self._say("owner", question.run, to=f"reply.{request.nonce}")
 
     def _hear_myself(self, request: Request) -> None:
-        if request.verb == "hello" and self._listening is None:
-            self._listening = self._now
-            self._company.listens(time.time())
+        if request.verb == "hello" and not self._company.is_listening:
+            self._company.listens(self._now, time.time())
         for key in request.jobs.items() if request.verb == "owner" else ():
             question = self.open.get(key)
             if question is not None and question.heard is None:
@@ -277,7 +258,7 @@ class Leases:
         if count is None:
             return handed_back
         lost = self._company.lost(run.key) + self._settler.returned.get(run.key, 0) + handed_back
-        deaths = self._company.most_deaths(run.envelope.job.iat, self._members)
+        deaths = self._company.most_deaths(run.envelope.job.iat)
         return lost if deaths is None else max(lost, count - deaths)
 
     def worker_died(self, run: Run) -> bool:
