@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobrunner.cli import out
-from jobrunner.cli.broker_talk import NONE_RUNS, Follower, facts, show, show_none, start_showing_progress, which
+from jobrunner.cli.broker_talk import (
+    NONE_RUNS,
+    Follower,
+    facts,
+    show,
+    show_none,
+    start_showing_progress,
+    warn_of_ignored,
+    which,
+)
 from jobrunner.cli.command import group, option, pass_shared
 from jobrunner.cli.kinds import Number
 from jobrunner.cli.shared import Shared
@@ -45,9 +54,14 @@ def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @pass_shared
 def start(shared: Shared, engine: str, port: int | None, data: Path | None) -> None:
     """Start it; returns when it answers. If it runs already, says so."""
-    started = start_showing_progress(shared, _options(engine, port, data))
+    from jobrunner.local import lifecycle
+
+    has_run = lifecycle.running() is not None
+    options = _options(engine, port, data)
+    started = start_showing_progress(shared, options)
     show(shared, started)
-    shared.talk("  Stop it:  jobrunner broker stop")
+    warn_of_ignored(shared, started, options)
+    shared.talk(f"  {'It ran already. ' if has_run else ''}Stop it:  jobrunner broker stop")
 
 
 @broker.command("run")

@@ -25,6 +25,19 @@ def start_showing_progress(shared: Shared, options: "StartOptions") -> "LocalBro
         line.clear()
 
 
+def warn_of_ignored(shared: Shared, found: "LocalBroker", options: "StartOptions") -> None:
+    """Name the options that ask for another broker than the one that ran already."""
+    folder = None if options.data_dir is None else str(options.data_dir.resolve())
+    asked = {
+        "--port": (options.port, found.port),
+        "--engine": (None if options.engine == "auto" else options.engine, found.engine),
+        "--data": (folder, str(Path(found.data_dir).resolve())),
+    }
+    ignored = [name for name, (wanted, has) in asked.items() if wanted not in (None, has)]
+    if ignored:
+        shared.warn(f"It ran already, without {' and '.join(ignored)}.  To start it anew:  jobrunner broker stop")
+
+
 def which(found: "LocalBroker") -> str:
     """Version and process, for sentences."""
     return f"RabbitMQ {found.version}, " + (f"container {found.container}" if found.container else f"pid {found.pid}")

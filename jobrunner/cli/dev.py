@@ -34,14 +34,15 @@ def dev(shared: Shared, /, port: int | None, *, once: bool, **options: Any) -> i
     import asyncio
 
     from jobrunner.cli.banner import dev_banner
-    from jobrunner.cli.broker_talk import start_showing_progress
+    from jobrunner.cli.broker_talk import start_showing_progress, warn_of_ignored
     from jobrunner.cli.logs import configure
     from jobrunner.local import lifecycle
 
     is_private = not _names_a_broker(shared)
     is_ours = is_private and lifecycle.running() is None
     if is_private:
-        start_showing_progress(shared, lifecycle.StartOptions(port=port))
+        wanted = lifecycle.StartOptions(port=port)
+        warn_of_ignored(shared, start_showing_progress(shared, wanted), wanted)
         del shared.settings  # read again: the private broker runs now
     try:
         settings = _settings(shared, options)

@@ -103,6 +103,8 @@ class _Batch:
                     plan = self._reader.read(text)
                 except JobrunnerError as exc:
                     self._report.skipped(self._number, exc)
+                    if self._report.is_stopped:
+                        return
                     continue
                 self._report.planned()
                 if self._shared.json:
@@ -111,8 +113,6 @@ class _Batch:
                     facts = describe(plan)
                     columns = (facts["id"], facts["queue"], facts["not_before"] or "", str(plan.shown))
                     out.emit("\t".join(out.cell(column) for column in columns))
-            if self._report.is_stopped:
-                return
 
     async def _collect(self, watch: Watch) -> None:
         while (end := await watch.next(None)) is not None:

@@ -27,6 +27,7 @@ class Report:
         self._ends: dict[str, End] = {}
         self._has_reader = True
         self._last_error: JobrunnerError | None = None
+        self._done = "queued"
         self.queued = 0
         self.refused = 0
         self.has_unsure = False
@@ -42,6 +43,7 @@ class Report:
     def planned(self) -> None:
         """A line of a dry run is fine."""
         self.queued += 1
+        self._done = "would be queued"
 
     def expect(self, number: int) -> None:
         """The job of this line is on its way; its answer comes later."""
@@ -90,7 +92,7 @@ class Report:
 
     def summary(self) -> str:
         """`2 queued, 1 line skipped (--strict stops at the first)`."""
-        parts = [f"{self.queued:,} queued"]
+        parts = [f"{self.queued:,} {self._done}"]
         if self.refused:
             parts.append(f"{self.refused:,} not queued")
         if self.bad_lines:

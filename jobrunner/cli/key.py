@@ -42,6 +42,8 @@ def new(shared: Shared, /, file: Path, **options: Any) -> None:
 
     if options["class"] and not options["pair"]:
         raise BadValue(problem="--class is for pairs: a shared secret signs everything.", hint="--pair --class worker")
+    if any(char.isspace() for char in options["jobs"] or ""):
+        raise BadValue(problem=f"--jobs: '{options['jobs']}' has blanks.", hint="--jobs 'billing.*,mail.send'")
     private, public = new_lines(options["id"], options["class"], options["jobs"], is_pair=options["pair"])
     (made,) = parse(private, str(file))
     _write(file, private)

@@ -102,7 +102,7 @@ def test_start_status_and_stop_say_what_the_documentation_shows(commands: Comman
     assert running(commands).pid == int(pid)
 
     again = commands.run("broker", "start")
-    assert (again.stdout, again.stderr) == (started.stdout, "  Stop it:  jobrunner broker stop\n")
+    assert (again.stdout, again.stderr) == (started.stdout, "  It ran already. Stop it:  jobrunner broker stop\n")
     assert commands.run("broker", "status").stdout == started.stdout
     assert commands.run("broker", "status", "--quiet").stdout == f"amqp://127.0.0.1:{port}/jobrunner\n"
 

@@ -165,6 +165,11 @@ def test_the_version_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) 
             "--retries: 'x' is not a whole number from 0 to 999999.",
             "jobrunner enqueue --help",
         ),
+        (
+            ["key", "new", "/none/k", "--jobs", "a.* revoked"],
+            "--jobs: 'a.* revoked' has blanks.",
+            "--jobs 'billing.*,mail.send'",
+        ),
         (["key", "check", "/"], "FILE: File '/' is a directory.", "jobrunner key check --help"),
         (["key", "check", "/none"], "/none: No such file or directory.", "jobrunner key new FILE"),
         (["enqueue", "-q", "", "t:f"], "A queue needs a name.", "--queue task_queue"),

@@ -371,5 +371,9 @@ def test_a_dry_run_checks_every_line(
     assert captured.out.splitlines()[0] == "k7f2m9xq4tzd8w1r\ttask_queue\t\ta 'b c'"
     assert captured.out.splitlines()[1].endswith("\ttask_queue\t\tt.f(1)")
     assert captured.err.startswith(
-        "line 3: run: expected a list or null, got a whole number; skipped\n2 queued, 1 line skipped"
+        "line 3: run: expected a list or null, got a whole number; skipped\n2 would be queued, 1 line skipped"
     )
+    assert run(["enqueue", "-n", "--strict", "--from", "l"]) == 5
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 1
+    assert captured.err.endswith("; stopped\n1 would be queued, stopped at a bad line\n")

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobrunner.cli.broker_talk import ProgressLine
+from jobrunner.cli.broker_talk import ProgressLine, warn_of_ignored
+from jobrunner.cli.shared import Shared
 from jobrunner.errors import LocalBrokerMissing
 from jobrunner.folders import state_dir
 from jobrunner.local import files, lifecycle, node, probe
@@ -45,6 +46,21 @@ def note(state: Path, **changes: object) -> Path:
     path = state / "broker.json"
     path.write_bytes(msgspec.json.encode(msgspec.convert(facts | changes, LocalBroker)))
     return path
+
+
+def test_options_that_ask_for_another_broker_than_the_one_that_ran_already_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = msgspec.json.decode(note(tmp_path, port=5000).read_bytes(), type=LocalBroker)
+    for options in (
+        StartOptions(),
+        StartOptions(engine="rabbitmq", port=5000, data_dir=tmp_path / "sub" / ".." / "broker"),
+    ):
+        warn_of_ignored(Shared(), found, options)
+    assert capsys.readouterr().err == ""
+    warn_of_ignored(Shared(), found, StartOptions(engine="docker", port=1234, data_dir=tmp_path / "other"))
+    sentence = "It ran already, without --port and --engine and --data.  To start it anew:  jobrunner broker stop"
+    assert capsys.readouterr().err == f"! {sentence}\n"
 
 
 def port_of(server: socket.socket) -> int:
