@@ -103,10 +103,13 @@ async def following(
     from jobrunner.errors import BrokerError
     from jobrunner.view.recorder import follow
 
+    # who looks into the view from here on is told of all that comes into it later, also by another process
+    seen = store.anchor
+
     async def keep() -> None:
         while True:
             try:
-                await follow(store, shared.settings.url, on_fold)
+                await follow(store, shared.settings.url, on_fold, seen=seen)
             except BrokerError:  # it was there a moment ago, so this is an outage, as later ones are
                 await asyncio.sleep(AGAIN_S)
 

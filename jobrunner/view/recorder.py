@@ -76,15 +76,17 @@ async def follow(
     *,
     timeout_s: float = 10.0,
     on_progress: OnProgress | None = None,
+    seen: Place | None = None,
 ) -> None:
     """Fold what the ledger holds, then what comes, until cancelled; also across lost connections and a ledger that does
     not exist yet.
 
     on_fold: called with the records of each batch once they are in the view, each record once and in order, also when
     another process was faster to fold it. It must not raise.
+    seen: the record after which on_fold begins (`Store.anchor`); None: where the view is now.
     Raises: the broker's errors when the first try fails; ViewUnusable.
     """
-    seen: Place | None = None
+    seen = store.anchor if seen is None else seen
     tries: int | None = None  # None: never connected
     while True:
         connection = Connection(url, role="view", notify=lambda _: None, connect_timeout_s=timeout_s)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ import pytest
 from jobrunner import events
 from jobrunner.broker import declare, topology
 from jobrunner.broker.batch import all_answers
+from jobrunner.broker.connection import Connection
 from jobrunner.broker.message import message_id_of
 from jobrunner.broker.publisher import Message, Stored, event_message
 from jobrunner.broker.stream import Record
 from jobrunner.brokerurl import BrokerUrl, parse_url
+from jobrunner.cli import viewing
 from jobrunner.errors import BrokerRefused, BrokerTimeout
 from jobrunner.ids import new_id
 from jobrunner.view.recorder import _Recorder, follow, sync
@@ -285,6 +288,38 @@ async def test_who_follows_gets_each_record_once_and_in_order_also_across_a_lost
 
 def _came(got: list[Record], count: int) -> None:
     assert len(got) >= count
+
+
+@in_loop
+async def test_what_another_process_folds_while_a_wait_begins_is_not_missed(
+    make_vhost: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_vhost(quorum=True)
+    main, may_connect, connect = asyncio.current_task(), asyncio.Event(), Connection.connect_once
+
+    async def held(connection: Connection) -> None:
+        if asyncio.current_task() is not main:
+            await may_connect.wait()
+        await connect(connection)
+
+    monkeypatch.setattr(Connection, "connect_once", held)
+    shared: Any = SimpleNamespace(settings=SimpleNamespace(url=parse_url(url)))
+    got: list[Record] = []
+    told = some(3)
+    async with lab(url) as made:
+        await declare_ledger(made)
+        await publish(made, told[:1])
+        with Store.open(tmp_path / "view") as store, Store.open(tmp_path / "view") as other:
+            await sync(store, parse_url(url), timeout_s=PATIENCE_S)
+            async with viewing.following(shared, store, got.extend):
+                await publish(made, told[1:])
+                await sync(other, parse_url(url), timeout_s=PATIENCE_S)
+                may_connect.set()
+
+                async def has_both() -> None:
+                    assert [record.message_id for record in got] == [message_id_of(each) for each in told[1:]]
+
+                await eventually_async(has_both, timeout_s=PATIENCE_S)
 
 
 @in_loop
