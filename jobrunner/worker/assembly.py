@@ -1,8 +1,8 @@
 """The worker's settings as each of its parts wants them, and a run as the pool wants it."""
 
 from jobrunner.execution.pool import PoolSettings, Work
-from jobrunner.worker.admission import Policy
 from jobrunner.worker.delivered import Run
+from jobrunner.worker.policy import Policy
 from jobrunner.worker.settings import WorkerSettings
 
 

@@ -9,9 +9,11 @@ from jobrunner.broker.message import signature_of
 from jobrunner.brokerurl import BrokerUrl
 from jobrunner.envelope import Envelope, Job
 from jobrunner.signing import Refused
-from jobrunner.worker import admission
+from jobrunner.worker import reading
+from jobrunner.worker.policy import Policy
+from jobrunner.worker.reading import Unreadable, unreadable
 
-_NO_POLICY: Final = admission.Policy(worker="")
+_NO_POLICY: Final = Policy(worker="")
 """Whatever the job is: whether it may run is for who gets it later."""
 
 
@@ -22,14 +24,14 @@ class Held(msgspec.Struct):
     delivery: Delivery
 
 
-def envelope_of(delivery: Delivery, url: BrokerUrl) -> Envelope | admission.Unreadable:
+def envelope_of(delivery: Delivery, url: BrokerUrl) -> Envelope | Unreadable:
     """The job in a message. With keys it must be signed, for the queue that it will go to."""
-    got = admission.read(delivery, _NO_POLICY)
-    if isinstance(got, admission.Unreadable):
+    got = reading.read(delivery, _NO_POLICY)
+    if isinstance(got, Unreadable):
         return got
     signature = signature_of(url, got.job.queue, delivery)
     if isinstance(signature, Refused):
-        return admission.unreadable(delivery, signature.reason, signature.message)
+        return unreadable(delivery, signature.reason, signature.message)
     return msgspec.structs.replace(got, signature=signature)
 
 

@@ -8,11 +8,12 @@ from jobrunner.envelope import Envelope, Job, State
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Cancelled, Dead, Defer, HandBack
 from jobrunner.retry import Limits, limits_of
-from jobrunner.worker import admission, journal, settlement
-from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker import admission, journal, reading, settlement
 from jobrunner.worker.delivered import Run
 from jobrunner.worker.leases import Leases
+from jobrunner.worker.policy import Policy
 from jobrunner.worker.question import Finding
+from jobrunner.worker.reading import Unreadable
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.slots import Slots
 from jobrunner.worker.tombstones import Tombstones
@@ -37,7 +38,7 @@ class Intake:
     def take(self, delivery: Delivery) -> None:
         """Take in one delivery. A job that may run is in `slots.held` afterwards, or later, once `decided`."""
         failpoint("consume.after_deliver")
-        got = admission.read(delivery, self.policy)
+        got = reading.read(delivery, self.policy)
         if isinstance(got, Unreadable):
             self.refuse(got, delivery)
             return
@@ -68,7 +69,7 @@ class Intake:
 
     def came_late(self, delivery: Delivery) -> None:
         """A message that has gone back to its queue already."""
-        got = admission.read(delivery, self.policy)
+        got = reading.read(delivery, self.policy)
         if isinstance(got, Envelope) and got.body is delivery.body:
             self._leases.came_late(got.key, delivery)
 

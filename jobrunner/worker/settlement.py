@@ -28,8 +28,8 @@ from jobrunner.outcome import (
     RunAgain,
     clip,
 )
-from jobrunner.worker.admission import Unreadable
 from jobrunner.worker.delivered import Run
+from jobrunner.worker.reading import Unreadable
 
 TRACEBACK_HEADER_CHARS, TRACEBACK_HEADER_BYTES = 1500, 3000
 """Of a dead letter's traceback, in its header: the event in the ledger has up to 16 KiB of it. All headers must

@@ -25,10 +25,11 @@ from jobrunner.envelope import After, Envelope
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Cancelled, Expired, Release, Renew, Verdict
 from jobrunner.retry import Limits
-from jobrunner.worker import admission, journal
+from jobrunner.worker import journal
 from jobrunner.worker.awaited import Awaited, keys_of, runs_of
 from jobrunner.worker.delivered import Run
 from jobrunner.worker.held import Held, envelope_of, slim
+from jobrunner.worker.reading import Unreadable
 from jobrunner.worker.settling import Settler
 from jobrunner.worker.tombstones import Tombstones
 from jobrunner.workflow import Drop
@@ -51,7 +52,7 @@ class Waiting:
         settler: Settler,
         tombstones: Tombstones,
         post: Callable[[WaitingMessage], None],
-        refuse: Callable[[admission.Unreadable, Delivery], None],
+        refuse: Callable[[Unreadable, Delivery], None],
     ) -> None:
         self.port = WaitingPort(connection, post)
         self.held: dict[Key, Held] = {}
@@ -97,7 +98,7 @@ class Waiting:
 
     def _take(self, delivery: Delivery) -> None:
         got = envelope_of(delivery, self._connection.url)
-        if isinstance(got, admission.Unreadable):
+        if isinstance(got, Unreadable):
             self._refuse(got, delivery)
             return
         if self._is_known(got.key, delivery):

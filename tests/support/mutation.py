@@ -14,9 +14,10 @@ from jobrunner.envelope import After, Envelope
 from jobrunner.outcome import Dead, Expired, Park, Redelay
 from jobrunner.registry import FunctionSpec, is_task_name
 from jobrunner.retry import limits_of
-from jobrunner.worker import admission, settlement
-from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker import admission, reading, settlement
 from jobrunner.worker.delivered import Run
+from jobrunner.worker.policy import Policy
+from jobrunner.worker.reading import Unreadable
 from tests.support.hostile import Keys
 
 QUEUE: Final = "task_queue"
@@ -146,9 +147,9 @@ def _ours(headers: Any) -> dict[str, Any]:
 
 def check(it: Delivery, is_changed: bool) -> str:
     """Assert that nothing gets in by this message, with a key and without; what came of it without."""
-    with_key = admission.read(it, KEYED)
+    with_key = reading.read(it, KEYED)
     assert isinstance(with_key, Unreadable) or not is_changed, it
-    got = admission.read(it, PLAIN)
+    got = reading.read(it, PLAIN)
     run = Run(got, it, limits_of(got.job, None)) if isinstance(got, Envelope) else None
     if run is None:
         assert isinstance(got, Unreadable)

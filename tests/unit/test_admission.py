@@ -10,8 +10,9 @@ from jobrunner.envelope import Envelope, State
 from jobrunner.ids import id_of
 from jobrunner.outcome import Dead, Expired, Park, Redelay, RunAgain, Verdict
 from jobrunner.registry import FunctionSpec
-from jobrunner.worker import admission
-from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker import admission, reading
+from jobrunner.worker.policy import ANY_MODULE, Policy
+from jobrunner.worker.reading import Unreadable
 
 NOW = 1_800_000_000.0
 
@@ -94,7 +95,7 @@ def test_an_allowed_prefix_is_a_module_or_a_parent_of_it() -> None:
     assert admit(job(task="reports:daily"), rules) is None
     assert admit(job(task="reports.sales:daily"), rules) is None
     assert isinstance(admit(job(task="reportsx:daily"), rules), Dead)
-    assert admit(job(task="anything:at_all"), policy(allow_import=(admission.ANY_MODULE,))) is None
+    assert admit(job(task="anything:at_all"), policy(allow_import=(ANY_MODULE,))) is None
 
 
 def test_an_unknown_function_of_an_app_waits_for_a_worker_that_has_it() -> None:
@@ -170,14 +171,14 @@ def for_queue(queue: str) -> bytes:
 )
 def test_what_is_no_job_is_unreadable_and_named_by_its_hash(facts: dict[str, object], reason: str) -> None:
     message = received(job(), **facts)
-    got = admission.read(message, policy())
+    got = reading.read(message, policy())
     assert isinstance(got, Unreadable)
     assert got.error.reason == reason
     assert got.job_id == id_of(message.body)
 
 
 def test_the_tutorials_message_is_input_for_a_raw_handler() -> None:
-    got = admission.read(Received(body=b"Hello..."), policy(raw_handler="tasks:handle"))
+    got = reading.read(Received(body=b"Hello..."), policy(raw_handler="tasks:handle"))
     assert isinstance(got, Envelope)
     assert (got.job.task, got.job.raw, got.job.queue) == ("tasks:handle", b"Hello...", "task_queue")
     assert envelope.decode(got.body, got.job.id) == got.job
@@ -186,7 +187,7 @@ def test_the_tutorials_message_is_input_for_a_raw_handler() -> None:
 
 def test_the_tutorials_message_is_the_stdin_of_a_raw_command() -> None:
     rules = policy(raw_handler_command=("wc", "-c"))
-    got = admission.read(Received(body=b"Hello..."), rules)
+    got = reading.read(Received(body=b"Hello..."), rules)
     assert isinstance(got, Envelope)
     assert (got.job.argv, got.job.stdin) == (["wc", "-c"], b"Hello...")
     assert admission.admit(got, Received(), rules, NOW) is None
@@ -204,16 +205,16 @@ def test_a_job_that_poses_as_the_raw_command_makes_no_other_program_of_it(facts:
 
 def test_two_equal_foreign_messages_are_two_jobs_unless_they_carry_an_id() -> None:
     rules = policy(raw_handler="tasks:handle")
-    ids = {admission.read(Received(body=b"a"), rules).job.id for _ in range(2)}  # type: ignore[union-attr]
+    ids = {reading.read(Received(body=b"a"), rules).job.id for _ in range(2)}  # type: ignore[union-attr]
     assert len(ids) == 2
-    same = {admission.read(Received(body=b"a", message_id="m1"), rules).job.id for _ in range(2)}  # type: ignore[union-attr]
+    same = {reading.read(Received(body=b"a", message_id="m1"), rules).job.id for _ in range(2)}  # type: ignore[union-attr]
     assert len(same) == 1
 
 
 def test_a_job_of_a_later_version_waits_for_a_later_worker() -> None:
     body = msgspec.json.encode({"v": 3, "id": "k7f2m9xq4tzd8w1r", "queue": "q", "steps": [1]})
     message = Received(body=body, message_id="k7f2m9xq4tzd8w1r")
-    got = admission.read(message, policy())
+    got = reading.read(message, policy())
     assert isinstance(got, Envelope)
     assert got.body == body
     verdict = admission.admit(got, message, policy(), NOW)

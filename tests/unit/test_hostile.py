@@ -12,8 +12,9 @@ import pytest
 from jobrunner.broker.amqp import UNREADABLE
 from jobrunner.outcome import Dead, Park
 from jobrunner.registry import FunctionSpec
-from jobrunner.worker import admission
-from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker import admission, reading
+from jobrunner.worker.policy import Policy
+from jobrunner.worker.reading import Unreadable
 from tests.support.hostile import Hostile, Keys, Place, corpus, signed
 
 PLACE = Place(queue="task_queue")
@@ -53,7 +54,7 @@ def received(message: Hostile) -> Received:
 def comes_of(message: Hostile, policy: Policy) -> str:
     """`runs`, `parked`, or the reason of its death."""
     it = received(message)
-    got = admission.read(it, policy)
+    got = reading.read(it, policy)
     if isinstance(got, Unreadable):
         return got.error.reason
     verdict = admission.admit(got, it, policy, time.time())

@@ -12,8 +12,9 @@ from jobrunner.broker.delivery import Delivery
 from jobrunner.envelope import Envelope
 from jobrunner.outcome import Dead, Park
 from jobrunner.registry import FunctionSpec
-from jobrunner.worker import admission
-from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker import admission, reading
+from jobrunner.worker.policy import Policy
+from jobrunner.worker.reading import Unreadable
 from tests.support.hostile import Keys, Place, corpus
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -31,7 +32,7 @@ def documented() -> list[tuple[str, str]]:
 
 def comes_of(delivery: Delivery, policy: Policy) -> tuple[str, str] | None:
     """Reason and text of what is not run."""
-    got = admission.read(delivery, policy)
+    got = reading.read(delivery, policy)
     verdict = got if isinstance(got, Unreadable) else admission.admit(got, delivery, policy, time.time())
     return (verdict.error.reason, verdict.error.message) if isinstance(verdict, Unreadable | Dead | Park) else None
 

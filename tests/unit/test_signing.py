@@ -16,8 +16,9 @@ from jobrunner.errors import KeyCannotSign, KeyFileOpen, KeyInvalid, OptionsClas
 from jobrunner.ids import id_of
 from jobrunner.keyring import Key, KeyRing, find_ring, kid_of, new_lines, parse, read_ring
 from jobrunner.outcome import Dead
-from jobrunner.worker import admission
-from jobrunner.worker.admission import Policy, Unreadable
+from jobrunner.worker import admission, reading
+from jobrunner.worker.policy import Policy
+from jobrunner.worker.reading import Unreadable
 
 SECRET = base64.b64encode(bytes(range(32))).decode()
 OTHER = base64.b64encode(bytes(range(1, 33))).decode()
@@ -68,7 +69,7 @@ def received(job: Envelope, ring: KeyRing = RING, **changes: Any) -> Received:
 
 
 def read(it: Received, ring: KeyRing | None = RING, vhost: str = "jobs") -> Envelope | Unreadable:
-    return admission.read(it, Policy(worker="w1", ring=ring, vhost=vhost))
+    return reading.read(it, Policy(worker="w1", ring=ring, vhost=vhost))
 
 
 def reason(it: Received, ring: KeyRing | None = RING, vhost: str = "jobs") -> str | None:
@@ -289,7 +290,7 @@ def test_a_key_for_some_jobs_signs_no_others() -> None:
     ):
         job = envelope.seal(envelope.new_job(queue="task_queue", **fields))  # type: ignore[arg-type]
         it = received(job, ring_of(private))
-        got = admission.read(it, rules)
+        got = reading.read(it, rules)
         assert isinstance(got, Envelope)
         verdict = admission.admit(got, it, rules, 1e9)
         assert (verdict is None) is allowed
