@@ -21,7 +21,7 @@ from jobrunner.broker.waiting import (
     WaitingPort,
     WaitingRefused,
 )
-from jobrunner.envelope import After, Envelope
+from jobrunner.envelope import After, Envelope, Job
 from jobrunner.failpoint import failpoint
 from jobrunner.outcome import Cancelled, Expired, Release, Renew, Verdict
 from jobrunner.retry import Limits
@@ -116,7 +116,7 @@ class Waiting:
             self._settle(held, Release())
         else:
             self._copies[got.job.id] = got.key
-            self._listen(got.job.id, got.job.after)
+            self._listen(got.job, got.job.after)
             self._decide_all([got.job.id])
 
     def _renew(self, envelope: Envelope, delivery: Delivery) -> None:
@@ -150,10 +150,12 @@ class Waiting:
             return True
         return False
 
-    def _listen(self, job_id: str, after: After) -> None:
-        fresh = self._awaited.add(job_id, after)
+    def _listen(self, job: Job, after: After) -> None:
+        fresh = self._awaited.add(job.id, after)
         if fresh:  # else who came before listens already; but this one may know of something earlier
-            self.port.listen(keys_of(fresh), partial(self._awaited.catch_up, after.since, runs_of(fresh)))
+            # where the clock of who queued it is ahead, the ends were earlier than it says
+            since_s = after.since - max(0.0, job.iat - time.time())
+            self.port.listen(keys_of(fresh), partial(self._awaited.catch_up, since_s, runs_of(fresh)))
 
     # --- jobs go ----------------------------------------------------------------------------------------------------
 

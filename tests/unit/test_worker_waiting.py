@@ -3,8 +3,11 @@
 import asyncio
 import dataclasses
 import functools
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+
+import msgspec
 
 from jobrunner import attempts, events
 from jobrunner.broker.consumer import Delivered, Delivery
@@ -27,6 +30,7 @@ class Port:
 
     log: list[tuple[str, int]]
     keys: list[str] = dataclasses.field(default_factory=list)
+    bound: Callable[[], None] | None = None
 
     def ack(self, delivery: Delivery) -> bool:
         self.log.append(("ack", delivery.tag))
@@ -37,7 +41,7 @@ class Port:
         return True
 
     def listen(self, keys: Sequence[str], then: Callable[[], None]) -> None:
-        assert callable(then)
+        self.bound = then
         self.keys += keys
 
     def unlisten(self, keys: Sequence[str]) -> None:
@@ -92,6 +96,20 @@ async def test_its_release_is_recorded_and_confirmed_before_it_goes_to_its_queue
     assert one.wire == [("release", delivery.tag)]
     assert not one.worker.runs
     assert one.worker.waiting.port.keys == []  # type: ignore[attr-defined]
+
+
+@on_a_bench
+async def test_the_ledger_is_read_from_before_the_end_also_where_the_clock_of_who_queued_it_is_ahead(
+    one: Bench,
+) -> None:
+    """It would begin behind that end, and the job would wait for ever."""
+    ended_at, ahead_s = time.time() - 5.0, 600.0
+    after = After(jobs={OTHER: 0}, since=ended_at + ahead_s - 1.0)
+    job = msgspec.structs.replace(new_job(queue="task_queue", task="tasks:add", after=after), iat=time.time() + ahead_s)
+    deliver(one, seal(job))
+    one.worker.waiting.port.bound()  # type: ignore[attr-defined]
+    (read,) = one.worker.waiting._awaited._reads
+    assert ended_at - 60.0 < read._since_s < ended_at
 
 
 @on_a_bench
