@@ -1,6 +1,7 @@
 """The records of the ledger, from a time on, to its present end or for ever."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
@@ -98,8 +99,8 @@ async def followed(settings: Settings, start: float | None) -> AsyncGenerator[Re
     Raises: the broker's errors. A ledger that does not exist is waited for.
     """
     reading = _Reading(settings, "next" if start is None else datetime.fromtimestamp(start, UTC))
-    await reading.open()
     try:
+        await reading.open()
         while True:
             yield await reading.next()
     finally:
@@ -116,12 +117,17 @@ class _Reading:
         self._error: JobrunnerError | None = None
         self._reader: StreamReader | None = None
         self._again: asyncio.TimerHandle | None = None
-        timeout_s = settings.connect_timeout_s
+        self._timeout_s = timeout_s = settings.connect_timeout_s
         self._connection = Connection(settings.url, role="events", notify=lambda _: None, connect_timeout_s=timeout_s)
 
     async def open(self) -> None:
         """Connect and begin. Raises: the broker's errors."""
         await self._connection.connect_once()
+        if self._start == "next":
+            # by its number: what is told while the connection is lost is not to be missed, also before the first record
+            with contextlib.suppress(Missing):
+                last = await last_record(self._connection, self._timeout_s)
+                self._start = "first" if last is None else last.offset + 1
         self._connection.attach(self)
 
     def connection_up(self) -> None:
