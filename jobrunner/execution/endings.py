@@ -97,9 +97,22 @@ def crashed(code: int, fault: str, memory: "MemoryEvents") -> Crashed:
         return Crashed(error=Error(reason="crash", message=f"the process died: {died_by(code)}", exit=code))
     name = signal_name(-code)
     if -code == signal.SIGKILL and memory.has_killed():
-        message = "the process was killed: this machine or container ran out of memory"
-        return Crashed(error=Error(reason="oom", message=message, signal=name))
+        return _out_of_memory("process")
     return Crashed(error=Error(reason="crash", message=f"the process died: {name}", signal=name))
+
+
+def of_memory(outcome: Outcome, memory: "MemoryEvents") -> Outcome:
+    """The outcome of a command: its child sees the signal that has ended it, and not that it was for want of memory."""
+    match outcome:
+        case Crashed(error=Error(reason="crash", signal=signal.SIGKILL.name)) if memory.has_killed():
+            return _out_of_memory("command")
+        case _:
+            return outcome
+
+
+def _out_of_memory(what: str) -> Crashed:
+    message = f"the {what} was killed: this machine or container ran out of memory"
+    return Crashed(error=Error(reason="oom", message=message, signal=signal.SIGKILL.name))
 
 
 def died_by(code: int) -> str:

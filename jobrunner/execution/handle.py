@@ -221,6 +221,8 @@ class Handle:
 
     def _finish(self, outcome: Outcome, *, ready: bool) -> None:
         run, outcome = self._runs.end(outcome)
+        if run.work.argv is not None:
+            outcome = endings.of_memory(outcome, self._pool.memory)
         ran = self._runs.ran
         self._pool.post(Finished(slot=self._slot, key=run.work.key, outcome=outcome, ran=ran, ready=ready))
 

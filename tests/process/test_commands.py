@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jobrunner.execution import endings
 from jobrunner.execution.pool import Finished
 from jobrunner.outcome import Crashed, Failed, Interrupted, Rejected, Succeeded, TimedOut
 from tests.process.harness import assert_group_gone, once, result, running, several, written
@@ -256,6 +257,19 @@ def test_a_command_has_its_time_to_end_whatever_the_signal(number: signal.Signal
     assert isinstance(end.outcome, Interrupted)
     assert end.ran.stdout is not None
     assert end.ran.stdout.head == "cleaned\n"
+
+
+@pytest.mark.parametrize(("kills", "reason"), [(1, "oom"), (0, "crash")])
+def test_a_command_that_the_kernel_has_killed_for_want_of_memory_says_so(
+    kills: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "memory.events"
+    told.write_text("oom 0\noom_kill 0\n")
+    monkeypatch.setattr(endings, "_events_file", lambda: told)
+    end = once(**sh(f"echo oom_kill {kills} > {told}; kill -KILL $$"))
+    assert isinstance(end.outcome, Crashed)
+    assert end.outcome.error.word == f"{reason}:SIGKILL"
+    assert end.ready
 
 
 def test_the_child_dies_with_its_command_when_the_group_is_killed() -> None:
