@@ -554,7 +554,7 @@ class WaitTimeout(JobrunnerError, TimeoutError):
     text = "Still {state} after {after}: {job_id}. It goes on."
     hint_text = "jobrunner logs -f {prefix}"
 
-    def __init__(self, *, state: str = "running", hint: str | None = None, **fields: object) -> None:
+    def __init__(self, *, state: str = "not ended", hint: str | None = None, **fields: object) -> None:
         if state != "running" and hint is None:
             hint = f"jobrunner show --why {fields['prefix']}"
         super().__init__(hint=hint, state=state, **fields)

@@ -63,7 +63,9 @@ async def _woken(wake: asyncio.Event, deadline: float | None, left: int, timeout
             await wake.wait()
     except TimeoutError as exc:
         jobs = "1 job" if left == 1 else f"{left} jobs"
-        raise WaitTimeout(after=format_about(timeout_s), job_id=jobs, prefix="", hint="jobrunner list active") from exc
+        raise WaitTimeout(
+            after=format_about(timeout_s), job_id=jobs, prefix="", hint="jobrunner list state:active"
+        ) from exc
 
 
 async def wait_for(core: "Core", tickets: Sequence[Ticket], timeout_s: float | None, until: Until) -> None:

@@ -99,8 +99,8 @@ class _Waiting:
             one = next(iter(self._left))
             name = one[:8] if self._count == 1 else f"{len(self._left):,} of {self._count:,} jobs"
             after = format_about(self._timeout_s or 0.0)
-            row = store.job(one) if self._count == 1 else None
-            state = row.state if row is not None else "running"
+            states = {row.state for job_id in self._left if (row := store.job(job_id)) is not None}
+            state = " or ".join(sorted(states)) or "not ended"
             raise WaitTimeout(state=state, after=after, job_id=name, prefix=handle(store, one)) from exc
 
     async def _wait(self, store: "Store") -> int:

@@ -123,7 +123,8 @@ def test_a_wait_that_lasts_too_long_ends_with_124_and_the_job_goes_on(home: Home
     done = home.run("enqueue", "-q", queue_name, "tasks:add", "1", "2", "--wait", "--wait-timeout", "0.3s")
     assert (done.returncode, done.stdout) == (124, "")
     assert re.fullmatch(
-        f"error: Still running after 0 s: {SHORT}\\. It goes on\\.\nhint:  jobrunner logs -f \\w{{4}}\n", done.stderr
+        f"error: Still not ended after 0 s: {SHORT}\\. It goes on\\.\nhint:  jobrunner show --why \\w{{4}}\n",
+        done.stderr,
     )
 
 

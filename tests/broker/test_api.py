@@ -41,7 +41,7 @@ def test_a_wait_ends_and_the_job_goes_on(client: Client, tmp_path: Path) -> None
     gate = tmp_path / "gate"
     handle = client.enqueue("tasks:until", str(tmp_path / "w"), str(gate))
     wait_for_start(tmp_path / "w")
-    with pytest.raises(TimeoutError, match=f"Still running after 0 s: {handle.id[:8]}"):
+    with pytest.raises(TimeoutError, match=f"Still not ended after 0 s: {handle.id[:8]}"):
         handle.result(timeout=0.1)
     assert not handle.done
     eventually(lambda: _is(handle.state, "running"))

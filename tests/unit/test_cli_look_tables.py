@@ -43,7 +43,7 @@ from jobrunner.cli.output_work import Output
 from jobrunner.cli.shared import Shared
 from jobrunner.cli.status_facts import Facts, QueueFacts, problems_of
 from jobrunner.envelope import new_job, seal
-from jobrunner.errors import BadFilter, BadValue, NotFound, UsageError
+from jobrunner.errors import BadFilter, BadValue, NotFound, UsageError, WaitTimeout
 from jobrunner.events import Pause
 from jobrunner.outcome import Error
 from jobrunner.view.rows import CauseRow, Counts, JobRow, WorkerRow
@@ -89,6 +89,22 @@ def test_wait_whose_time_is_over_while_it_leaves_gives_the_ends(
     waits = wait_module._Waiting(Shared(), {"timeout": 0.01, "for": "ended", "any": False})
     assert asyncio.run(waits.run(None, [])) == 1  # type: ignore[arg-type]
     assert capsys.readouterr().out.startswith(f"{ID}\tdead\t")
+
+
+def test_wait_for_several_says_what_they_are_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_args: object) -> None:
+        return
+
+    async def silent(*_args: object) -> AsyncIterator[JobRow]:
+        await asyncio.Event().wait()
+        yield job()
+
+    monkeypatch.setattr(viewing, "catch_up", nothing)
+    monkeypatch.setattr(waiting, "until", silent)
+    waits = wait_module._Waiting(Shared(), {"timeout": 0.01, "for": "ended", "any": False})
+    told = [*(history.queued(each) for each in IDS[:3]), history.started(IDS[0])]
+    with a_view(told) as store, pytest.raises(WaitTimeout, match="Still queued or running after 0 s: 3 of 3 jobs"):
+        asyncio.run(waits.run(store, IDS[:3]))
 
 
 @pytest.mark.parametrize(

@@ -203,3 +203,8 @@ def test_a_wait_for_a_job_that_does_not_run_says_how_to_learn_why() -> None:
         "Still queued after 10 min: p3h8w2ac. It goes on.",
         "jobrunner show --why p3h8",
     )
+    error = errors.WaitTimeout(after="10 min", job_id="p3h8w2ac", prefix="p3h8")  # nobody knows whether it runs
+    assert (error.message, error.hint) == (
+        "Still not ended after 10 min: p3h8w2ac. It goes on.",
+        "jobrunner show --why p3h8",
+    )
