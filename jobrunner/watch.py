@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from jobrunner import attempts, events
-from jobrunner.broker import declare, topology
+from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection, ConnectionMessage
-from jobrunner.broker.publisher import Publisher
 from jobrunner.broker.subscription import Subscription
 from jobrunner.brokerurl import BrokerUrl
 from jobrunner.outcome import Error
@@ -86,12 +85,10 @@ class Watch:
     async def __aenter__(self) -> Self:
         await self._connection.connect_once()
         try:
-            await self._subscription.open()
-        except declare.Missing:
-            # no worker ever started here
-            await self._subscription.close()
-            await declare.declare_startup(self._connection, Publisher(self._connection))
-            await self._subscription.open()
+            await self._subscription.open_or_declare()
+        except BaseException:
+            await self._connection.close()
+            raise
         return self
 
     async def __aexit__(

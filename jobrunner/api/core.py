@@ -94,9 +94,13 @@ class BrokerCore:
 
     async def close(self) -> None:
         """Wait for what is being enqueued, then leave. Jobs go on."""
-        await self._outbox.close()
-        await self._ends.close()
-        await self._client.__aexit__(None, None, None)
+        try:
+            await self._outbox.close()
+        finally:  # also where whoever closes it does not wait so long
+            try:
+                await self._ends.close()
+            finally:
+                await self._client.__aexit__(None, None, None)
 
     async def enqueue(self, call: Call[object], options: Options) -> Ticket:
         """Queue one job; its ticket once it is confirmed. Raises: why it is not."""

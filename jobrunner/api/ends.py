@@ -11,9 +11,8 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from jobrunner import events
-from jobrunner.broker import declare, topology
+from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection, ConnectionDown, ConnectionMessage
-from jobrunner.broker.publisher import Publisher
 from jobrunner.broker.subscription import Subscription
 from jobrunner.brokerurl import BrokerUrl
 from jobrunner.durations import format_about, format_duration
@@ -175,7 +174,7 @@ class Ends:
             self._subscription.since_s = waited or time.time()
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    await self._subscribe(catch_up=waited is not None)
+                    await self._subscription.open_or_declare(catch_up=waited is not None)
             except BaseException as exc:
                 await self.close()
                 if isinstance(exc, TimeoutError):
@@ -200,15 +199,6 @@ class Ends:
     def _oldest(self) -> float | None:
         """When the first job was queued that is still waited for."""
         return min((ticket.at_s for ticket in list(self._tickets.values())), default=None)
-
-    async def _subscribe(self, *, catch_up: bool) -> None:
-        try:
-            await self._subscription.open(catch_up=catch_up)
-        except declare.Missing:
-            # no worker ever started here
-            await self._subscription.close()
-            await declare.declare_startup(self._connection, Publisher(self._connection))
-            await self._subscription.open(catch_up=False)
 
     async def close(self) -> None:
         """Listen no more."""

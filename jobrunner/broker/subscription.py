@@ -14,10 +14,11 @@ from jobrunner.broker import topology
 from jobrunner.broker.amqp import AmqpChannel
 from jobrunner.broker.catchup import CatchUp
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.declare import Missing, is_missing
+from jobrunner.broker.declare import Missing, declare_startup, is_missing
 from jobrunner.broker.explain import explain
 from jobrunner.broker.groups import parts
 from jobrunner.broker.message import is_believed
+from jobrunner.broker.publisher import Publisher
 from jobrunner.broker.stream import Record
 from jobrunner.errors import PermissionRefused
 
@@ -68,6 +69,17 @@ class Subscription:
         self._was_open = catch_up
         self._connection.attach(self)
         await self._ready
+
+    async def open_or_declare(self, *, catch_up: bool = False) -> None:
+        """The same, also on a broker where no worker ever started. Raises: JobrunnerError."""
+        try:
+            await self.open(catch_up=catch_up)
+        except Missing:
+            await self.close()
+            publisher = Publisher(self._connection)
+            await declare_startup(self._connection, publisher)
+            publisher.close()
+            await self.open()
 
     def read_again(self, since_s: float) -> None:
         """Give once more what has happened since then, from the ledger; later what has not happened yet."""

@@ -10,7 +10,7 @@ from typing import Final, Protocol, Self
 import msgspec
 
 from jobrunner import events
-from jobrunner.broker import declare, topology
+from jobrunner.broker import topology
 from jobrunner.broker.connection import Connection, ConnectionMessage
 from jobrunner.broker.following import Follower
 from jobrunner.broker.publisher import Publisher
@@ -98,13 +98,7 @@ class Live:
         return self
 
     async def _subscribe(self) -> None:
-        try:
-            await self._subscription.open()
-        except declare.Missing:
-            # no worker ever started here
-            await self._subscription.close()
-            await declare.declare_startup(self.connection, self._publisher)
-            await self._subscription.open()
+        await self._subscription.open_or_declare()
         if len(self._jobs) <= MOST_BINDINGS:
             with contextlib.suppress(PermissionRefused):  # then only what the ledger keeps is seen
                 await self._follower.enter_async_context(

@@ -7,9 +7,7 @@ from typing import Final, Self
 import msgspec
 
 from jobrunner import events
-from jobrunner.broker import declare
 from jobrunner.broker.connection import Connection
-from jobrunner.broker.publisher import Publisher
 from jobrunner.broker.subscription import Subscription
 from jobrunner.brokerurl import BrokerUrl
 
@@ -37,14 +35,10 @@ class Endings:
     async def __aenter__(self) -> Self:
         await self._connection.connect_once()
         try:
-            await self._subscription.open()
-        except declare.Missing:
-            # no worker ever started here
-            await self._subscription.close()
-            publisher = Publisher(self._connection)
-            await declare.declare_startup(self._connection, publisher)
-            publisher.close()
-            await self._subscription.open()
+            await self._subscription.open_or_declare()
+        except BaseException:
+            await self._connection.close()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
