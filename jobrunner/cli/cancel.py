@@ -12,11 +12,11 @@ from jobrunner.cli.command import command, option, pass_shared
 from jobrunner.cli.completing import complete_ids
 from jobrunner.cli.fixing import sure_options
 from jobrunner.cli.kinds import DURATION
-from jobrunner.cli.phrases import mark_of
+from jobrunner.cli.phrases import mark_of, plural
 from jobrunner.cli.shared import Shared
 
 if TYPE_CHECKING:
-    from jobrunner.fixing.cancelling import Proof
+    from jobrunner.fixing.cancelling import Canceller, Proof
     from jobrunner.view.rows import JobRow
     from jobrunner.view.store import Store
 
@@ -61,11 +61,20 @@ def cancel(shared: Shared, /, words: tuple[str, ...], **options: Any) -> int:
     from jobrunner.cli.viewing import opened
 
     chosen = typed(words)
+    begun: list[Canceller] = []
     with opened(shared) as store:
-        return asyncio.run(_cancel(shared, store, chosen, options))
+        try:
+            return asyncio.run(_cancel(shared, store, chosen, options, begun))
+        except KeyboardInterrupt as exc:
+            if kept := sum(each.kept for each in begun):
+                exc.args = (f"Stopped; the cancel of {plural(kept, 'job')} is kept, and workers obey it.",)
+            raise
 
 
-async def _cancel(shared: Shared, store: "Store", words: Sequence[str], options: dict[str, Any]) -> int:
+async def _cancel(
+    shared: Shared, store: "Store", words: Sequence[str], options: dict[str, Any], begun: list["Canceller"]
+) -> int:
+    """begun: where what works is put once it is about to."""
     from jobrunner.cli.fixing import by_state, chosen, confirm
     from jobrunner.cli.viewing import catch_up
     from jobrunner.client import Client
@@ -82,6 +91,7 @@ async def _cancel(shared: Shared, store: "Store", words: Sequence[str], options:
     settings = shared.settings
     async with Client(settings.url, timeout_s=settings.connect_timeout_s) as client:
         canceller = Canceller(store, client, reason=options["reason"], signal=options["signal"], wait_s=options["wait"])
+        begun.append(canceller)
         proofs = await canceller.run(rows, _whole_run(words))
     return _report(shared, proofs)
 

@@ -227,14 +227,16 @@ class Auditor:
     def _remarks(self, report: Report, facts: Facts) -> None:
         if report.stale_letters:
             count = report.stale_letters
-            report.notes.append(f"{count} dead letters are of jobs that have gone on since; --repair removes them.")
+            report.notes.append(f"Dead letters of jobs that have gone on since: {count}.  jobrunner audit --repair")
         if report.unrouted:
-            report.notes.append(f"{report.unrouted} messages had no queue; they wait in '{topology.UNROUTED}'.")
+            report.notes.append(
+                f"Messages that had no queue: {report.unrouted}, in '{topology.UNROUTED}'.  jobrunner audit --repair"
+            )
         for worker in facts.silent:
             report.notes.append(f"Worker {worker.name} does not answer.")
         for hole in self._store.holes:
             count = hole.last_offset - hole.first_offset + 1
-            report.notes.append(f"{count} records were dropped from the ledger before this view saw them.")
+            report.notes.append(f"Records that the ledger dropped before this view saw them: {count}.")
 
 
 def _state(state: str) -> Filter:

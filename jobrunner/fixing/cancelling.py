@@ -53,7 +53,10 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Canceller:
-    """Cancels jobs of a view. by: user@host. signal: such as INT, None for TERM. wait_s: for proofs."""
+    """Cancels jobs of a view. signal: such as INT, None for TERM. wait_s: for proofs.
+
+    kept: of so many jobs the tombstones are confirmed.
+    """
 
     def __init__(
         self, store: Store, client: Client, *, reason: str = "", signal: str | None = None, wait_s: float = 10.0
@@ -66,6 +69,7 @@ class Canceller:
         self._publisher = Publisher(client.connection, confirm_timeout_s=client.timeout_s)
         self._states: dict[str, dict[str, str]] = {}  # worker -> id -> what it answered
         self._asked = 0.0
+        self.kept = 0
 
     async def run(self, rows: Sequence[JobRow], run: str | None = None) -> list[Proof]:
         """Cancel these jobs; with `run` also what of that run is still being queued. Gives a proof for each.
@@ -97,6 +101,7 @@ class Canceller:
                 at=time.time(), jobs=jobs, run=run, reason=self._reason, signal=self._signal, by=self._client.by
             )
             await self._publish_all([event_message(event)], next(iter(jobs), run or ""))
+            self.kept += len(jobs)
             run = None
 
     async def _publish_all(self, messages: Sequence[Message], job_id: str) -> None:

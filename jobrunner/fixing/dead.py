@@ -63,9 +63,9 @@ async def report_letters(report: Report, store: Store, client: Client) -> None:
             report.move(given_up(census.job_of(row), letter))
     without = len(rows.keys() - {letter.id for letter in letters})
     if without:
-        report.notes.append(f"{without} dead jobs have no dead letter: `retry` queues them from the ledger.")
+        report.notes.append(f"Dead jobs without a dead letter: {without}; `retry` queues them from the ledger.")
     if unknown:
-        report.notes.append(f"{unknown} dead letters are of jobs that the ledger does not know.")
+        report.notes.append(f"Dead letters of jobs that the ledger does not know: {unknown}.")
 
 
 def given_up(job: Job, letter: Seen) -> Finding:

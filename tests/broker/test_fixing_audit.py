@@ -239,7 +239,7 @@ async def test_a_dead_job_without_a_letter_is_noted_and_not_lost(empty: str, tmp
     await publish(url, [queued_event(job, ago_s=AGO_S), dead_event(job)])
     report = await audited(url, tmp_path)
     assert (report.lost, report.findings) == (0, [])
-    assert report.notes == ["1 dead jobs have no dead letter: `retry` queues them from the ledger."]
+    assert report.notes == ["Dead jobs without a dead letter: 1; `retry` queues them from the ledger."]
 
 
 @in_loop

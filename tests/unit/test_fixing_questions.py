@@ -2,12 +2,19 @@
 
 import asyncio
 import signal
+from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
 
-from jobrunner.cli import fixing
+from jobrunner.cli import cancel as cancel_module
+from jobrunner.cli import fixing, viewing
+from jobrunner.cli.app import run
 from jobrunner.cli.shared import Shared
+from jobrunner.fixing.auditing import Auditor
+from jobrunner.fixing.findings import Report
+from tests.support.history import a_view
 
 
 def test_ctrl_c_ends_a_question_that_is_asked_from_within_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +50,38 @@ def test_only_the_very_name_lets_something_be_lost_and_none_is_offered(monkeypat
         with pytest.raises(click.Abort):
             fixing.confirm_typed("Type its name", "jobs")
     assert not any("[" in text for text in asked)
+
+
+@pytest.mark.parametrize(
+    ("kept", "sentence"),
+    [
+        (None, "Stopped."),
+        (0, "Stopped."),
+        (1, "Stopped; the cancel of 1 job is kept, and workers obey it."),
+        (5000, "Stopped; the cancel of 5,000 jobs is kept, and workers obey it."),
+    ],
+)
+def test_ctrl_c_during_a_cancel_says_whether_it_holds(
+    kept: int | None, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupted(*args: Any) -> int:
+        if kept is not None:
+            args[-1].append(SimpleNamespace(kept=kept))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(viewing, "opened", lambda _: a_view())
+    monkeypatch.setattr(cancel_module, "_cancel", interrupted)
+    assert run(["cancel", "all", "-y"]) == 130
+    assert capsys.readouterr().err == f"{sentence}\n"
+
+
+def test_the_notes_of_an_audit_name_the_command_that_helps_and_are_right_for_one_and_for_many() -> None:
+    numbers = {"ready": 0, "running": 0, "later": 0, "moving": 0, "waiting": 0, "letters": 0}
+    report = Report(ended={}, unrouted=1, stale_letters=1, **numbers)
+    auditor = SimpleNamespace(_store=SimpleNamespace(holes=[SimpleNamespace(first_offset=5, last_offset=5)]))
+    Auditor._remarks(auditor, report, SimpleNamespace(silent=[]))  # type: ignore[arg-type]
+    assert report.notes == [
+        "Dead letters of jobs that have gone on since: 1.  jobrunner audit --repair",
+        "Messages that had no queue: 1, in 'jobrunner.v1.unrouted'.  jobrunner audit --repair",
+        "Records that the ledger dropped before this view saw them: 1.",
+    ]
