@@ -1,5 +1,6 @@
 """`AsyncClient`: the API for programs with an event loop."""
 
+import asyncio
 import copy
 from collections.abc import (
     AsyncGenerator,
@@ -50,7 +51,8 @@ class AsyncClient:
         self.run = run or new_run()
         self._wanted = backend.Wanted(url, timeout)
         self._options = Options()
-        self._opened: list[Core] = []  # shared by the copies that `options` makes
+        self._opened: list[Core] = []  # shared by the copies that `options` makes, as is the next
+        self._opening = asyncio.Lock()
 
     @property
     def core(self) -> "Core":
@@ -62,11 +64,12 @@ class AsyncClient:
         return self._opened[0]
 
     async def open(self) -> None:
-        """Connect. Raises: the broker's errors."""
-        if not self._opened and not backend.is_inline():
-            core = backend.make(self._wanted, self.run, is_async=True)
-            await core.open()
-            self._opened.append(core)
+        """Connect; once is enough, of however many tasks. Raises: the broker's errors."""
+        async with self._opening:
+            if not self._opened and not backend.is_inline():
+                core = backend.make(self._wanted, self.run, is_async=True)
+                await core.open()
+                self._opened.append(core)
 
     async def close(self) -> None:
         """Wait for what is being enqueued, then leave. Jobs go on; results that are known stay known."""

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
+from jobrunner import AsyncClient
 from jobrunner.api.core import BrokerCore
 from jobrunner.api.ends import Ends
 from jobrunner.brokerurl import parse_url
@@ -59,6 +60,21 @@ async def test_a_close_that_is_not_waited_for_leaves_no_connection(monkeypatch: 
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(core.close(), 0.05)
     assert closed == ["ends", "client"]
+
+
+@on_a_loop
+async def test_a_client_that_several_tasks_open_at_once_connects_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    async def connect(core: BrokerCore) -> None:
+        await asyncio.sleep(0)
+        opened.append(core.run)
+
+    monkeypatch.setattr(BrokerCore, "open", connect)
+    client = AsyncClient("amqp://127.0.0.1:1/", run="r")
+    await asyncio.gather(*(one.open() for one in (client, client.options(queue="q"), client)))
+    assert opened == ["r"]
+    await client.close()
 
 
 @on_a_loop
