@@ -1,6 +1,7 @@
 """From the words that were typed to jobs: ids, beginnings of ids, filters, ids on stdin."""
 
 import re
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ def one_job(store: "Store", word: str | None) -> "JobRow":
             raise NotFound(message=NONE_OF_YOURS, hint="jobrunner list")
         if len(rows) != 1:
             what = "No job matches" if not rows else "More than one job matches"
-            raise NotFound(message=f"{what} {word}.", hint=f"jobrunner list {word}")
+            raise NotFound(message=f"{what} {word}.", hint=shlex.join(["jobrunner", "list", word or "last"]))
         job_id = rows[0].id
     row = store.job(job_id)
     if row is None:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -78,13 +79,18 @@ def _word(word: str, now: float, user: str, prefixes: list[str]) -> Term:
     key, colon, value = word.partition(":")
     if colon and (key in KEYS or key.startswith("args.")):
         return _keyed(key, value, now)
-    parts = [_plain(part, user, prefixes) for part in word.split(",") if part]
+    parts = [_plain(part, user, prefixes) for part in word.split(",") if part.strip()]
     if not parts:
         raise BadFilter(problem="An empty word selects nothing.")
     ids = [term.parameters[0] for term in parts if term.sql == terms.EXACT_ID]
     if len(ids) > 1 and len(ids) == len(parts):
         return Term("id IN (SELECT value FROM json_each(?))", (msgspec.json.encode(ids).decode(),))
     return terms.any_of(parts)
+
+
+def _meant(part: str) -> str:
+    """What may have been meant, as a shell reads it."""
+    return " · ".join(shlex.quote(f"{key}:{part}") for key in ("task", "queue"))
 
 
 def _plain(part: str, user: str, prefixes: list[str]) -> Term:
@@ -98,7 +104,7 @@ def _plain(part: str, user: str, prefixes: list[str]) -> Term:
         raise BadFilter(problem=f"There is no filter '{key}:'.{_nearest(key, KEYS)}", hint=_all_keys())
     lower = part.lower()
     if not _ID.fullmatch(lower):
-        raise BadFilter(problem=f"'{part}' is no job id and no filter.", hint=f"task:{part} · queue:{part}")
+        raise BadFilter(problem=f"'{part}' is no job id and no filter.", hint=_meant(part))
     if len(lower) < MIN_PREFIX:
         raise BadFilter(problem=f"'{part}' is too short for a job id: at least {MIN_PREFIX} characters of 16.")
     if len(lower) == _ID_CHARS:

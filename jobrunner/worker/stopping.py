@@ -70,8 +70,8 @@ class Stopping:
         """First signal. The connections stay: closing them early would requeue the running jobs."""
         running = len(self._slots.busy)
         plural = "job" if running == 1 else "jobs"
-        text = f"Stopping. {running} {plural} running, waiting up to {self._grace_s:g} s."
-        journal.say(logging.INFO, "worker.stopping", text, running=running, grace_s=self._grace_s)
+        wait = f" {running} {plural} running, waiting up to {self._grace_s:g} s." if running else ""
+        journal.say(logging.INFO, "worker.stopping", f"Stopping.{wait}", running=running, grace_s=self._grace_s)
         self._slots.stop()
         asyncio.get_running_loop().call_later(self._grace_s, self._post, inbox.GraceOver())
 

@@ -204,6 +204,7 @@ WRONG: list[tuple[str, type[JobrunnerError], str]] = [
     ("k7f", BadFilter, "'k7f' is too short for a job id: at least 4 characters of 16."),
     ("last:many", BadFilter, "'many' is not a number of jobs."),
     ("tasks.resize", BadFilter, "'tasks.resize' is no job id and no filter."),
+    (" ", BadFilter, "An empty word selects nothing."),
     ("queue:", BadFilter, "'queue:' needs a value."),
     ("queue:,", BadFilter, "'queue:' needs a value."),
     (",", BadFilter, "An empty word selects nothing."),
@@ -224,6 +225,12 @@ def test_a_wrong_word_is_refused_with_a_hint(word: str, error: type[JobrunnerErr
     assert caught.value.message == message
     assert caught.value.hint
     assert caught.value.exit_code == 2
+
+
+def test_a_hint_with_blanks_is_quoted_for_a_shell(store: Store) -> None:
+    with pytest.raises(BadFilter) as caught:
+        store.jobs(words("my task"), limit=None)
+    assert caught.value.hint == "'task:my task' · 'queue:my task'"
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

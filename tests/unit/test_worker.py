@@ -24,7 +24,7 @@ from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Finished, Found, SlotReady
 from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, RetryAsked, Succeeded, clip
 from jobrunner.registry import FunctionSpec
-from jobrunner.worker import inbox, settling, slots, steering
+from jobrunner.worker import inbox, settling, slots, steering, stopping
 from jobrunner.worker.pauses import Pauses
 from tests.support.edges import Bench, Standing, on_a_loop
 
@@ -47,6 +47,21 @@ async def bench(procs: int = 2, **settings: Any) -> AsyncIterator[Bench]:
 
 def ready(one: Bench, slot: int) -> None:
     one.worker.handle(SlotReady(slot=slot, functions=[FunctionSpec(name="tasks:add")]))
+
+
+@on_a_loop
+async def test_a_worker_that_stops_speaks_of_waiting_only_if_something_runs() -> None:
+    told: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stopping.journal, "say", lambda _level, _action, text, **_facts: told.append(text))
+        for runs in (False, True):
+            async with bench() as one:
+                if runs:
+                    deliver(one, job())
+                one.worker.handle(inbox.StopRequested(15))
+    nothing, one_job = [text for text in told if text.startswith("Stopping")]
+    assert nothing == "Stopping."
+    assert one_job.startswith("Stopping. 1 job running, waiting up to ")
 
 
 @on_a_loop
