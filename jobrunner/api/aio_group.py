@@ -60,9 +60,8 @@ class AsyncGroup:
             members.is_sealed = True
 
     async def _begin(self) -> None:
-        members = self._members
-        if members.is_new:
-            members.take(await self._client.core.members(members.run, members.asked), self._client.handle_of)
+        if self._members.is_new:
+            await self._members.begin(self._client.core, self._client.handle_of)
 
     # --- members ----------------------------------------------------------------------------------------------------
 

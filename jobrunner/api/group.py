@@ -68,11 +68,8 @@ class Group:
             members.is_sealed = True
 
     def _begin(self) -> None:
-        members = self._members
-        if members.is_new:
-            members.take(
-                self._client.work(lambda core: core.members(members.run, members.asked)), self._client.handle_of
-            )
+        if self._members.is_new:
+            self._client.work(lambda core: self._members.begin(core, self._client.handle_of))
 
     # --- members ----------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """What both faces of a group have in common: its members, and whether more may come."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from jobrunner.errors import RunExists
 from jobrunner.watch import end_in
 
 if TYPE_CHECKING:
+    from jobrunner.api.core import Core
     from jobrunner.view.rows import JobRow
 
 H = TypeVar("H")
@@ -33,9 +35,18 @@ class Members(Generic[H]):
         self.asked = None if resume else 1  # how many jobs of it are wanted from the ledger; None: all
         self._began_s = time.time()
         self._numbers = count()
+        self._beginning = asyncio.Lock()
 
     def __str__(self) -> str:
         return f"{self.run}: {len(self.handles)} jobs{', sealed' if self.is_sealed else ''}"
+
+    async def begin(self, core: "Core", handle_of: Callable[[Ticket], H]) -> None:
+        """Look up what there is, once: of several who begin at the same moment the second would count it twice, or meet
+        what the first has queued. On the client's loop. Raises: RunExists, the broker's errors.
+        """
+        async with self._beginning:
+            if self.is_new:
+                self.take(await core.members(self.run, self.asked), handle_of)
 
     def take(self, rows: Sequence["JobRow"], handle_of: Callable[[Ticket], H]) -> None:
         """What there is of that run. A name is used once: else what waits for the run would count other jobs too.
