@@ -203,8 +203,9 @@ class Worker:
         """A run ended: decide, publish the consequence. Its process is free before its job is settled."""
         self.steering.tell_progress(finished.slot)
         run = self.slots.busy.pop(finished.slot)
-        # what was never called has no run to tell of
-        run.ran = None if isinstance(finished.outcome, UnknownFunction) else finished.ran
+        # what was never called has no run to tell of, nor has what was handed to a process that was just being lost
+        has_run = finished.ran.pid and not isinstance(finished.outcome, UnknownFunction)
+        run.ran = finished.ran if has_run else None
         verdict = decide(run.envelope, run.limits, finished.outcome, time.time())
         self.settler.settle(run, self.steering.verdict_of(run, verdict))
         if finished.ready:

@@ -115,7 +115,6 @@ class Tombstones:
     def _ended(self, reason: Exception) -> None:
         """No such stream, or no right to read it: then cancels told directly still count. Else it is there soon."""
         self._reader = None
-        self._next = "first"  # it may have been deleted, and one of its name has other records at the same places
         refused = isinstance(reason, Missing | PermissionRefused)
         if refused:
             self._done()
@@ -123,6 +122,8 @@ class Tombstones:
 
     def _retry(self) -> None:
         if self._reader is None and self._connection.is_open:
+            # it may have been deleted, and one of its name has other records at the same places
+            self._next = "first"
             self._read()
 
     def _expect_more(self) -> None:

@@ -18,13 +18,14 @@ from jobrunner.broker.consumer import ConsumerLost, ConsumerReady, Delivered
 from jobrunner.broker.control import Reply, Request
 from jobrunner.broker.message import properties_of
 from jobrunner.broker.publisher import Refused, Stored, Unknown
+from jobrunner.broker.stream import Record
 from jobrunner.envelope import Envelope, State, new_job, seal
 from jobrunner.errors import BrokerLost
 from jobrunner.execution.output import KEPT_BYTES, HeadTail
 from jobrunner.execution.pool import Finished, Found, SlotReady
 from jobrunner.outcome import Crashed, Error, Failed, Interrupted, Outcome, Rejected, RetryAsked, Succeeded, clip
 from jobrunner.registry import FunctionSpec
-from jobrunner.worker import inbox, settling, slots, steering, stopping
+from jobrunner.worker import inbox, settling, slots, steering, stopping, tombstones
 from jobrunner.worker.pauses import Pauses
 from tests.support.edges import Bench, Standing, on_a_loop
 
@@ -369,6 +370,19 @@ async def test_an_interrupted_job_is_handed_back_with_the_channel_quiet_and_no_a
 
 
 @on_a_loop
+async def test_a_job_whose_process_was_lost_before_it_began_goes_back_and_no_interruption_is_told() -> None:
+    async with bench() as one:
+        sealed = job()
+        delivery = deliver(one, sealed)
+        nowhere = msgspec.structs.replace(RAN, pid=0)
+        one.worker.handle(Finished(slot=0, key=sealed.key, outcome=Interrupted(), ran=nowhere, ready=False))
+        assert one.publishes.kinds() == []
+        await asyncio.gather(*one.worker.slots._pausing.values())
+        await asyncio.sleep(0)
+        assert one.wire[-1] == ("nack", delivery.tag)
+
+
+@on_a_loop
 async def test_a_job_that_was_returned_twice_is_handed_back_as_a_new_copy() -> None:
     async with bench() as one:
         with_route(one)
@@ -581,6 +595,35 @@ async def test_a_cancelled_job_that_comes_later_does_not_start_unless_it_was_ret
         assert one.publishes.kinds()[-1] == "cancelled"
         deliver(one, sealed.with_state(chain=1))
         assert [work.id for _, work in one.pool.started] == [sealed.job.id]
+
+
+@on_a_loop
+async def test_cancels_are_read_on_after_a_lost_connection_and_anew_where_only_their_stream_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of a year would be looked through once more, each for all that waits here; a deleted stream begins anew."""
+    starts: list[object] = []
+
+    class Reader:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def start(self, begin: object, **_: object) -> None:
+            starts.append(begin)
+
+    monkeypatch.setattr(tombstones, "StreamReader", Reader)
+    connection: Any = SimpleNamespace(is_open=True)
+    one = tombstones.Tombstones(connection, lambda _: None, lambda _: None)
+    one.connection_up()
+    one._take(Record(offset=6, exchange="", key="", message_id=None, body=b""))
+    one._ended(LOST.error)
+    one.connection_down()
+    one.connection_up()
+    one._retry()
+    assert starts == ["first", 7]
+    one._ended(LOST.error)
+    one._retry()
+    assert starts[2:] == ["first"]
 
 
 @on_a_loop
