@@ -451,6 +451,11 @@ class AppImport(UsageError):
     text = "Cannot import '{app}': {reason}, with {python}"
     hint_text = "uv run jobrunner worker"
 
+    def __init__(self, **fields: object) -> None:
+        """The Python is the wrong one if a module is missing; of another error the traceback helps."""
+        is_missing = str(fields["reason"]).startswith("No module named")
+        super().__init__(hint=None if is_missing else f"{fields['python']} -c 'import {fields['app']}'", **fields)
+
 
 class WorkerOpen(UsageError):
     """host."""

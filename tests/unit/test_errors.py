@@ -197,6 +197,11 @@ def test_a_hint_given_by_the_caller_goes_before_that_of_the_row() -> None:
     assert errors.BadDuration(value="x", hint="5m").hint == "5m"
 
 
+def test_a_module_with_an_error_in_it_is_not_said_to_need_another_python() -> None:
+    error = errors.AppImport(app="tasks", reason="SyntaxError: invalid syntax (tasks.py:1)", python="/venv/bin/python")
+    assert error.hint == "/venv/bin/python -c 'import tasks'"
+
+
 def test_a_wait_for_a_job_that_does_not_run_says_how_to_learn_why() -> None:
     error = errors.WaitTimeout(state="queued", after="10 min", job_id="p3h8w2ac", prefix="p3h8")
     assert (error.message, error.hint) == (
