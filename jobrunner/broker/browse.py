@@ -61,6 +61,20 @@ class Browser:
         channel.basic_ack(delivery.tag, multiple=False)
         return True
 
+    async def answer(self) -> None:
+        """Return when the broker has answered a question on this channel, or the channel has ended: what it had given
+        out before has come.
+        """
+        channel = self._channel
+        if channel is not None and channel.usable:
+            answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            channel.basic_qos(
+                prefetch_count=self._prefetch,
+                global_qos=False,
+                callback=lambda _: None if answered.done() else answered.set_result(None),
+            )
+            await asyncio.wait([answered, self._closed], return_when=asyncio.FIRST_COMPLETED)
+
     async def close(self) -> None:
         """Give back what is not acked; when this returns the broker has seen all acks, or the connection is gone."""
         if self._channel is not None and self._channel.usable:

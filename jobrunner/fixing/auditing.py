@@ -16,7 +16,7 @@ from jobrunner.fixing import census
 from jobrunner.fixing.census import Census, Facts, Job
 from jobrunner.fixing.dead import dead_letters, given_up, report_letters
 from jobrunner.fixing.findings import Finding, Report, known
-from jobrunner.fixing.looking import SEEN_UNROUTED, look
+from jobrunner.fixing.looking import LOOKS_AT_ZERO, SEEN_UNROUTED, look
 from jobrunner.fixing.waits import report_waits
 from jobrunner.view.filters import Filter, parse
 from jobrunner.view.recorder import sync
@@ -25,11 +25,6 @@ from jobrunner.view.store import Store
 
 PAUSE_S: Final = 2.0
 PING_S: Final = 1.0
-LOOKS_AT_ZERO: Final = 3
-"""How often a queue that must have messages is asked before it counts as empty: a leader that is slow to answer counts
-none.
-"""
-
 ALL: Final = 10**9
 
 

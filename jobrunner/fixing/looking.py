@@ -3,8 +3,8 @@ delivery: workers give a message up after five that ended badly, so nobody may l
 """
 
 import asyncio
-import time
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -19,6 +19,13 @@ HOLD_S: Final = 3.0
 """Longest time for which the workers of the queue wait."""
 
 QUIET_S: Final = 0.25
+"""No message for so long: then the broker is asked whether any is left."""
+
+LOOKS_AT_ZERO: Final = 3
+"""How often a queue that must have messages is asked before it counts as empty: a leader that is slow to answer counts
+none.
+"""
+
 SEEN_BEFORE: Final = 2
 """Deliveries of a message after which a look stops: the rest belongs to the workers."""
 
@@ -65,7 +72,7 @@ async def look(
     browser = Browser(connection, queue, take, prefetch=ready + 1000)
     await browser.open()
     try:
-        reason = await _until_all(state, ready)
+        reason = await _until_all(state, ready, lambda: _is_empty(browser, connection, queue))
         sighting = Sighting(found, reason)
         if on_all is not None:
             answer = on_all(sighting, browser)
@@ -83,17 +90,32 @@ class _Progress:
         self.changed = asyncio.Event()
 
 
-async def _until_all(state: _Progress, ready: int) -> str:
+async def _is_empty(browser: Browser, connection: Connection, queue: str) -> bool:
+    """Whether nothing is left to come. A broker that stands still is silent too; and a leader that is slow to answer
+    counts nothing.
+    """
+    for _ in range(LOOKS_AT_ZERO):
+        depth = await declare.queue_depth(connection, queue)
+        if depth is not None and depth[0]:
+            return False
+    await browser.answer()
+    return True
+
+
+async def _until_all(state: _Progress, ready: int, is_empty: Callable[[], Awaitable[bool]]) -> str:
     """Wait until all have come. Gives why they have not, or nothing."""
-    deadline = time.monotonic() + HOLD_S
-    while time.monotonic() < deadline:
-        if state.is_worn:
-            return "its messages were delivered several times before; another look would count against them"
-        state.changed.clear()
-        try:
-            async with asyncio.timeout(QUIET_S):
-                await state.changed.wait()
-        except TimeoutError:
-            # workers may have taken some of those that were counted
-            return ""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HOLD_S):
+            while not state.is_worn:
+                state.changed.clear()
+                try:
+                    async with asyncio.timeout(QUIET_S):
+                        await state.changed.wait()
+                except TimeoutError:
+                    count = state.count
+                    # workers may have taken some of those that were counted
+                    if count >= ready or (await is_empty() and state.count == count):
+                        return ""
+    if state.is_worn:
+        return "its messages were delivered several times before; another look would count against them"
     return "" if state.count >= ready else f"only {state.count:,} of {ready:,} messages came within {HOLD_S:g} s"

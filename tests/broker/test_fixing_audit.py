@@ -13,11 +13,12 @@ import pytest
 from jobrunner import envelope as envelopes
 from jobrunner import events
 from jobrunner.broker import declare, places, topology
-from jobrunner.broker.publisher import Message, event_message, job_message
+from jobrunner.broker.browse import Browser
+from jobrunner.broker.publisher import Message, Stored, event_message, job_message
 from jobrunner.brokerurl import BrokerUrl, parse_url
 from jobrunner.client import Client
 from jobrunner.envelope import Envelope, State, state_of
-from jobrunner.fixing import auditing, census
+from jobrunner.fixing import auditing, census, looking
 from jobrunner.fixing.auditing import Auditor
 from jobrunner.fixing.findings import Report
 from jobrunner.fixing.looking import SEEN_BEFORE, SEEN_UNROUTED, look
@@ -35,6 +36,7 @@ from tests.support.made import (
     queued_event,
     synced,
 )
+from tests.support.proxy import Proxy
 from tests.support.worker import WorkerProcess
 from tests.support.world import own_vhost
 
@@ -261,6 +263,29 @@ async def test_what_had_no_queue_is_not_called_lost_however_often_it_was_looked_
     await audited(url, tmp_path, repair=True)
     after = await audited(url, tmp_path)
     assert (after.lost, after.findings, after.unrouted, after.open) == (0, [], 0, 400)
+
+
+@in_loop
+async def test_a_broker_that_stands_still_for_a_moment_has_not_given_all(
+    broker: TestBroker, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # larger than what the wire holds: so the rest of them is still to come when it stops
+    jobs = [a_job(queue_name, args=msgspec.Raw(b'["%b"]' % (b"x" * 200_000))) for _ in range(60)]
+    async with Proxy(broker.url) as proxy, lab(broker.url, queue_name) as made:
+        publisher = await made.publisher()
+        for one in jobs:
+            assert isinstance(await publisher.publish_confirmed(to_queue(one)), Stored)
+        consuming = Browser._consuming
+
+        def stalled(browser: Browser, frame: object) -> None:
+            proxy.stall("down")
+            asyncio.get_running_loop().call_later(1.0, proxy.flow)
+            consuming(browser, frame)
+
+        monkeypatch.setattr(looking, "HOLD_S", 30.0)
+        monkeypatch.setattr(Browser, "_consuming", stalled)
+        sighting = await look(await made.connect(url=proxy.url), queue_name)
+        assert (sighting.reason, len(sighting.deliveries)) == ("", len(jobs))
 
 
 def test_a_job_that_a_new_worker_asks_about_is_not_lost(
