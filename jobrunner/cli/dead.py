@@ -15,7 +15,7 @@ from jobrunner.cli.shared import Shared
 from jobrunner.cli.viewing import no_sync_option
 
 if TYPE_CHECKING:
-    from jobrunner.view.rows import CauseRow, JobRow
+    from jobrunner.view.rows import CauseRow
     from jobrunner.view.store import Store
 
 DEFAULT = "causes"
@@ -156,15 +156,17 @@ async def _purge(shared: Shared, store: "Store", words: Sequence[str], *, dry_ru
 
     await catch_up(shared, store)
     rows = [row for row in chosen(store, words, ["dead"]) if row.state == "dead"]
-    if dry_run or (not rows and list(words) != ["all"]):
-        return _dry_run(shared, rows, is_asked=dry_run)
+    is_all = list(words) == ["all"]
+    ids = [row.id for row in rows] + (await _unknown(shared, store) if is_all and (dry_run or not yes) else [])
+    if dry_run or not (ids or (is_all and yes)):
+        return _dry_run(shared, ids, is_asked=dry_run)
     if not yes:
-        _confirm(shared, rows, words)
+        _confirm(shared, len(ids), words)
     done: dict[str, bool] = {}
     settings = shared.settings
     async with Client(settings.url, timeout_s=settings.connect_timeout_s) as client:
         purging = LetterPurge(store, client, done.__setitem__)
-        await purging.run(rows, with_unknown=list(words) == ["all"])
+        await purging.run(rows, with_unknown=is_all)
     purged = [job_id for job_id, is_purged in done.items() if is_purged]
     if shared.json:
         out.emit_json({"jobs": [{"id": job_id, "purged": is_purged} for job_id, is_purged in done.items()]})
@@ -178,25 +180,36 @@ async def _purge(shared: Shared, store: "Store", words: Sequence[str], *, dry_ru
     return 0 if all(done.values()) else PartlyDone.exit_code
 
 
-def _dry_run(shared: Shared, rows: Sequence["JobRow"], *, is_asked: bool) -> int:
+async def _unknown(shared: Shared, store: "Store") -> list[str]:
+    """The ids of dead letters of which the ledger knows nothing. Raises: LettersInUse, the broker's errors."""
+    from jobrunner.client import Client
+    from jobrunner.fixing.dead import dead_letters
+
+    settings = shared.settings
+    async with Client(settings.url, timeout_s=settings.connect_timeout_s) as client:
+        letters = await dead_letters(client)
+    return list(dict.fromkeys(letter.id for letter in letters if store.job(letter.id) is None))
+
+
+def _dry_run(shared: Shared, ids: Sequence[str], *, is_asked: bool) -> int:
     if shared.json:
-        out.emit_json(({"dry_run": True} if is_asked else {}) | {"jobs": [{"id": row.id} for row in rows]})
-    elif not rows:
+        out.emit_json(({"dry_run": True} if is_asked else {}) | {"jobs": [{"id": job_id} for job_id in ids]})
+    elif not ids:
         shared.talk("Nothing to purge.")
     elif sys.stdout.isatty():
-        out.emit(f"would remove {phrases.plural(len(rows), 'dead job')}")
+        out.emit(f"would remove {phrases.plural(len(ids), 'dead job')}")
     else:
-        for row in rows:
-            out.emit(row.id)
+        for job_id in ids:
+            out.emit(job_id)
     return 0
 
 
-def _confirm(shared: Shared, rows: Sequence["JobRow"], words: Sequence[str]) -> None:
+def _confirm(shared: Shared, count: int, words: Sequence[str]) -> None:
     """Let the filter be typed again. Raises: ConfirmNeeded, click.Abort."""
     from jobrunner.cli.fixing import confirm_typed, place
     from jobrunner.errors import ConfirmNeeded
 
-    what = f"remove {phrases.plural(len(rows), 'dead job')} for good"
+    what = f"remove {phrases.plural(count, 'dead job')} for good"
     if not shared.may_ask:
         raise ConfirmNeeded(action=what, target=place(shared))
     typed = " ".join(words)

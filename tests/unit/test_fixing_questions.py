@@ -1,6 +1,7 @@
 """The questions of commands that change jobs."""
 
 import asyncio
+import functools
 import signal
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +10,14 @@ import click
 import pytest
 
 from jobrunner.cli import cancel as cancel_module
+from jobrunner.cli import dead as dead_module
 from jobrunner.cli import fixing, viewing
 from jobrunner.cli.app import run
 from jobrunner.cli.shared import Shared
+from jobrunner.errors import ConfirmNeeded
 from jobrunner.fixing.auditing import Auditor
 from jobrunner.fixing.findings import Report
-from tests.support.history import a_view
+from tests.support.history import IDS, a_view, dead, queued
 
 
 def test_ctrl_c_ends_a_question_that_is_asked_from_within_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,3 +88,32 @@ def test_the_notes_of_an_audit_name_the_command_that_helps_and_are_right_for_one
         "Messages that had no queue: 1, in 'jobrunner.v1.unrouted'.  jobrunner audit --repair",
         "Records that the ledger dropped before this view saw them: 1.",
     ]
+
+
+def test_a_dry_purge_of_all_and_its_question_count_letters_that_the_ledger_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def nothing(*_: object, **__: object) -> None:
+        return
+
+    found: list[str] = []
+
+    async def unknown(*_: object) -> list[str]:
+        return found
+
+    monkeypatch.setattr(viewing, "catch_up", nothing)
+    monkeypatch.setattr(dead_module, "_unknown", unknown)
+    monkeypatch.setattr(fixing, "place", lambda _: "prod")
+    with a_view([queued(), dead()]) as store:
+        purge = functools.partial(dead_module._purge, Shared(), store)
+        found.append("p3h8w2ac1n5kv7t2")
+        asyncio.run(purge(["all"], dry_run=True, yes=False))
+        assert capsys.readouterr().out.split() == [IDS[0], "p3h8w2ac1n5kv7t2"]
+        asyncio.run(purge(["state:dead"], dry_run=True, yes=False))
+        assert capsys.readouterr().out.split() == [IDS[0]]
+        with pytest.raises(ConfirmNeeded, match="remove 2 dead jobs for good"):
+            asyncio.run(purge(["all"], dry_run=False, yes=False))
+    found.clear()
+    with a_view() as store:
+        asyncio.run(dead_module._purge(Shared(), store, ["all"], dry_run=False, yes=False))
+    assert capsys.readouterr().err == "Nothing to purge.\n"
