@@ -21,7 +21,7 @@ CHANNELS = 16
 """Messages under way at once, each on a channel of its own: about ten thousand a second."""
 
 QUIET_S = 0.5
-"""No message for so long, with nothing under way: the queue is empty."""
+"""No message for so long, with nothing under way: the broker is asked whether any is left."""
 
 
 class Purge:
@@ -36,6 +36,7 @@ class Purge:
         self._consumers = [SlotConsumer(self._connection, slot, (queue,), self._take) for slot in range(CHANNELS)]
         self._under_way = 0
         self._last = 0.0
+        self._timeout_s = timeout_s
         self._failed: str | None = None
         self._refused: JobrunnerError | None = None
 
@@ -52,7 +53,7 @@ class Purge:
             self._last = time.monotonic()
             for consumer in self._consumers:
                 consumer.start()
-            while self._under_way or time.monotonic() - self._last < QUIET_S:
+            while not await self._is_over():
                 await asyncio.sleep(QUIET_S / 2)
                 on_progress(self.done)
                 if self._refused is not None:
@@ -65,6 +66,18 @@ class Purge:
             await self._connection.close()
             self._publisher.close()
         return self.done
+
+    async def _is_over(self) -> bool:
+        """Whether nothing is left. A broker that stands still gives nothing either; where others have what is left, or
+        it is not given out, that is waited for no longer than for an answer.
+        """
+        last = self._last
+        if self._under_way or time.monotonic() - last < QUIET_S:
+            return False
+        if time.monotonic() - last > self._timeout_s or not self._connection.is_open:
+            return self._connection.is_open
+        depth = await declare.queue_depth(self._connection, self._queue)
+        return (depth is None or not depth[0]) and not self._under_way and self._last == last
 
     def _take(self, message: ConsumerMessage) -> None:
         if isinstance(message, Delivered):
@@ -99,8 +112,8 @@ class Purge:
     def _go(self, delivery: Delivery, answer: Answer) -> None:
         self._under_way -= 1
         if isinstance(answer, Stored):
-            self._consumers[delivery.slot].ack(delivery)
-            self.done += 1
+            # what the broker has taken back meanwhile comes again
+            self.done += self._consumers[delivery.slot].ack(delivery)
         elif isinstance(answer, NotTaken) and answer.error is not None:
             self._refused = answer.error
         else:

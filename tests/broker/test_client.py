@@ -10,6 +10,7 @@ import pytest
 
 from jobrunner import attempts, events
 from jobrunner.broker import declare, topology
+from jobrunner.broker.consumer import SlotConsumer
 from jobrunner.broker.groups import group
 from jobrunner.broker.publisher import Publisher, Stored, event_message
 from jobrunner.broker.topology import Queue
@@ -333,6 +334,23 @@ async def test_a_purge_records_each_job_before_it_goes(broker: TestBroker, queue
         ends = [await watch.next(5) for _ in jobs]
         assert {(end.id, end.state) for end in ends if end} == {(one.job.id, "cancelled") for one in jobs}
         assert await client.depth(queue_name) == (0, 0)
+
+
+@in_loop
+async def test_a_purge_waits_for_a_broker_that_is_slow_to_give_the_messages(
+    broker: TestBroker, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = SlotConsumer.start
+    async with Proxy(broker.url) as proxy, Client(broker.parsed) as client:
+
+        def slowly(consumer: SlotConsumer) -> None:
+            proxy.lanes["down"].delay_s = 0.6
+            start(consumer)
+
+        monkeypatch.setattr(SlotConsumer, "start", slowly)
+        await client.enqueue(job(queue_name))
+        assert await Purge(parse_url(proxy.url), queue_name, by="me@here", timeout_s=10.0).run() == 1
+        await eventually_is(lambda: client.depth(queue_name), (0, 0))
 
 
 @in_loop
