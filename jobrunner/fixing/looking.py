@@ -114,7 +114,7 @@ async def _until_all(state: _Progress, ready: int, is_empty: Callable[[], Awaita
                 except TimeoutError:
                     count = state.count
                     # workers may have taken some of those that were counted
-                    if count >= ready or (await is_empty() and state.count == count):
+                    if 0 < ready <= count or (await is_empty() and state.count == count):
                         return ""
     if state.is_worn:
         return "its messages were delivered several times before; another look would count against them"

@@ -14,6 +14,7 @@ from jobrunner import envelope as envelopes
 from jobrunner import events
 from jobrunner.broker import declare, places, topology
 from jobrunner.broker.browse import Browser
+from jobrunner.broker.connection import Connection
 from jobrunner.broker.publisher import Message, Stored, event_message, job_message
 from jobrunner.brokerurl import BrokerUrl, parse_url
 from jobrunner.client import Client
@@ -263,6 +264,24 @@ async def test_what_had_no_queue_is_not_called_lost_however_often_it_was_looked_
     await audited(url, tmp_path, repair=True)
     after = await audited(url, tmp_path)
     assert (after.lost, after.findings, after.unrouted, after.open) == (0, [], 0, 400)
+
+
+@in_loop
+async def test_a_queue_whose_leader_is_too_busy_to_count_is_not_empty(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, jobs = parse_url(empty), some(3)
+    await store_in(url, *jobs)
+    await publish(url, [queued_event(*jobs, ago_s=AGO_S)])
+    depth = declare.queue_depth
+
+    async def not_counted(connection: Connection, queue: str) -> tuple[int, int] | None:
+        # Source: rabbit_quorum_queue.erl: a leader that does not answer within 250 ms has no messages
+        return (0, 0) if queue == QUEUE else await depth(connection, queue)
+
+    monkeypatch.setattr(declare, "queue_depth", not_counted)
+    report = await audited(url, tmp_path)
+    assert (report.findings, report.ready) == ([], 3)
 
 
 @in_loop
