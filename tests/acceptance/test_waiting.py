@@ -12,6 +12,7 @@ def test_a_job_runs_after_those_that_it_waits_for(cli: Commands, queue_name: str
     gate = cli.folder / "gate"
     with WorkerProcess(cli, "-q", queue_name):
         first = cli.enqueue("-q", queue_name, "tasks:until", str(witness), str(gate))
+        wait_for_start(witness)
         second = cli.enqueue("-q", queue_name, "tasks:slow", str(witness), "0", "--after", first)
         third = cli.enqueue("-q", queue_name, "tasks:add", "1", "2", "--after", f"{second[:8]},{first}")
         assert [cli.state_of(job_id) for job_id in (second, third)] == ["waiting", "waiting"]
