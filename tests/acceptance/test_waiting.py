@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.support.command import Commands
 from tests.support.eventually import eventually
@@ -72,7 +73,13 @@ def test_what_is_to_run_after_a_map_runs_once_though_starter_and_workers_are_kil
         line = ("-q", queue_name, "--run", queue_name, "--then", f"tasks:slow {witness} 0", "--range", "1-300")
         starter = cli.start("map", *line, "tasks:slow", str(members), "0.05", "{}")
         wait_for_start(members, 2)
-        (waiting,) = cli.json("list", "state:waiting", f"queue:{queue_name}")["jobs"]
+
+        def found() -> dict[str, Any]:
+            jobs = cli.json("list", "state:waiting", f"queue:{queue_name}")["jobs"]
+            assert len(jobs) == 1
+            return dict(jobs[0])
+
+        waiting = eventually(found, 60)
 
         def sealed() -> None:
             assert "of 300 have ended" in cli.json("show", "--why", waiting["id"])["why"]["text"]
